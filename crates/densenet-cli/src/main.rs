@@ -1,0 +1,3 @@
+//! The `densenet` command.
+
+fn main() {}

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Image data sets, preprocessing, augmentation and batches.

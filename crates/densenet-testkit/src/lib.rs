@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Test helpers: comparator, golden files, seeded cases.

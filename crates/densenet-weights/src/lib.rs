@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Named parameters, weight files in every dialect, and the model file.
