@@ -1,0 +1,72 @@
+//! The command line: the list of subcommands and how it is read.
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    commands::summary,
+    failure::{Failure, USAGE},
+    usage,
+};
+
+/// DenseNet for images and volumes: define, train, evaluate and run it, without Python.
+#[derive(Debug, Parser)]
+#[command(name = "densenet", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Start here:
+  densenet train                            learn the embedded handwritten digits, in under a minute
+  densenet summary densenet121              look at a network
+  densenet import densenet121.pth -o model.safetensors
+  densenet predict model.safetensors photo.jpg
+
+`densenet COMMAND --help` explains a command and ends with examples.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Summary(summary::Summary),
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    /// Whatever stops it, with its exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Summary(command) => command.run(),
+        }
+    }
+}
+
+/// Reads the process's arguments.
+///
+/// # Errors
+/// A command line that cannot be understood (exit code 2); `--help` and `--version` print and end with 0.
+pub fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has left needs no help.
+            let _ = error.print();
+            Failure::silent(0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Failure::silent(USAGE)
+        }
+        _ => Failure::usage(usage::one_line(&error, &Cli::command())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,6 @@
+//! Option groups and argument types that several subcommands share.
+
+pub mod config;
+pub mod model;
+pub mod number;
+pub mod size;

@@ -1,0 +1,55 @@
+//! The argument `PRESET|MODEL`.
+
+use std::path::{Path, PathBuf};
+
+use densenet_spec::{PRESETS, Preset, closest};
+
+use crate::failure::{Failure, IO};
+
+/// What `PRESET|MODEL` means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A published network, without weights.
+    Preset(Preset),
+    /// A model file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// A preset's name, or else an existing file's path.
+    ///
+    /// # Errors
+    /// Neither: names the likely preset (exit code 2), or the missing file where it looks like a path (5).
+    pub fn find(name: &str) -> Result<Self, Failure> {
+        if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) {
+            return Ok(Source::Preset(*preset));
+        }
+        let path = Path::new(name);
+        if path.exists() {
+            return Ok(Source::File(path.to_path_buf()));
+        }
+        if path.extension().is_some() || path.components().count() > 1 {
+            return Err(Failure::new(
+                IO,
+                format_args!("{name}: no such file — check the path"),
+            ));
+        }
+        let names = || PRESETS.iter().map(|preset| preset.name);
+        let hint = match closest(name, names()) {
+            Some(likely) => format!("did you mean {likely}?"),
+            None => format!("the presets are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Err(Failure::usage(format_args!(
+            "{name}: neither a preset nor a file — {hint}"
+        )))
+    }
+}
+
+/// `densenet121`, `densenet161`, … for help texts.
+pub fn preset_list() -> String {
+    let mut text = String::from("Presets:\n");
+    for preset in PRESETS {
+        text.push_str(&format!("  {:<20} {}\n", preset.name, preset.about));
+    }
+    text
+}
