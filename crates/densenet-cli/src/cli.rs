@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::summary,
+    commands::{init, summary},
     failure::{Failure, USAGE},
     usage,
 };
@@ -28,6 +28,7 @@ Start here:
 #[derive(Debug, Subcommand)]
 enum Command {
     Summary(summary::Summary),
+    Init(init::Init),
 }
 
 impl Cli {
@@ -38,6 +39,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Summary(command) => command.run(),
+            Command::Init(command) => command.run(),
         }
     }
 }

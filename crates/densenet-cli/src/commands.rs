@@ -1,3 +1,20 @@
 //! One file per subcommand.
 
+pub mod init;
 pub mod summary;
+
+use std::path::Path;
+
+use densenet_spec::Architecture;
+
+use crate::output;
+
+/// Tells on standard error that a model file was written.
+fn wrote(path: &Path, architecture: &Architecture) {
+    output::note(&format!(
+        "wrote {}: {}, {} parameters",
+        path.display(),
+        output::network(architecture.config()),
+        output::grouped(architecture.num_parameters() as u64),
+    ));
+}

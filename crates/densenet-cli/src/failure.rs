@@ -9,11 +9,10 @@ use std::{
 };
 
 use densenet_spec::ConfigError;
+use densenet_weights::WeightsError;
 
 /// The command line or a configuration cannot be carried out.
 pub const USAGE: u8 = 2;
-/// The data cannot be used.
-pub const DATA: u8 = 3;
 /// Reading or writing failed.
 pub const IO: u8 = 5;
 /// A defect of this program.
@@ -59,6 +58,19 @@ impl From<ConfigError> for Failure {
         ))
     }
 }
+
+/// Errors of the rooms below know their exit code, and their text is the line to print.
+macro_rules! from_room {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::new(error.exit_code(), error)
+            }
+        }
+    )+};
+}
+
+from_room!(WeightsError);
 
 /// Runs the program: prints its failure as one line and turns a panic into one, too.
 pub fn guard(run: impl FnOnce() -> Result<(), Failure> + UnwindSafe) -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use densenet_spec::DenseNetConfig;
 use serde_json::Value;
 
 use crate::failure::{Failure, IO};
@@ -32,6 +33,33 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// As [`print`].
 pub fn print_json(document: &Value) -> Result<(), Failure> {
     print(&format!("{document:#}\n"))
+}
+
+/// Writes a message to standard error. A closed standard error is nobody to tell.
+pub fn note(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// `2-D, 3 channels, blocks 6,12,24,16, 1000 classes`
+pub fn network(config: &DenseNetConfig) -> String {
+    let blocks: Vec<_> = config.block_config.iter().map(usize::to_string).collect();
+    format!(
+        "{}-D, {}, blocks {}, k={}, {}",
+        config.spatial_dims,
+        counted(config.in_channels, "channel"),
+        blocks.join(","),
+        config.growth_rate,
+        match config.num_classes {
+            1 => "1 class".to_string(),
+            classes => format!("{classes} classes"),
+        },
+    )
+}
+
+/// `1 channel`, `3 channels`
+pub fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(number as u64))
 }
 
 /// Columns of the terminal: `COLUMNS` where it is set, the terminal's own width, or 80.

@@ -5,6 +5,7 @@ mod text;
 
 use clap::{Args, ValueEnum};
 use densenet_spec::{Architecture, DenseNetConfig, Trace};
+use densenet_weights::Model;
 
 use crate::{
     failure::Failure,
@@ -104,7 +105,12 @@ impl Summary {
             Source::Preset(preset) => {
                 Ok((preset.name.to_string(), self.config.configure(&preset)?))
             }
-            Source::File(path) => Err(Failure::usage(path.display())),
+            Source::File(path) => {
+                self.config.refuse(&path)?;
+                let name = path.file_stem().unwrap_or_default();
+                let name = name.to_string_lossy().into_owned();
+                Ok((name, Model::load(&path)?.config))
+            }
         }
     }
 }

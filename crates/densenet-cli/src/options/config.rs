@@ -1,5 +1,7 @@
 //! The options that change a preset: one for each field of [`DenseNetConfig`].
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 use densenet_spec::{ConcatOrder, DenseNetConfig, Preset, Stem};
 
@@ -10,7 +12,7 @@ use super::{
 use crate::failure::Failure;
 
 /// Changes to a preset. An option left out keeps the preset's value.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Network (changes to the preset)")]
 pub struct ConfigOptions {
     /// 2 for images, 3 for volumes [default: 2]
@@ -94,6 +96,20 @@ impl ConfigOptions {
         let mut config = preset.config(self.spatial_dims.unwrap_or(2))?;
         self.apply(&mut config)?;
         Ok(config)
+    }
+
+    /// A model file says itself which network it is.
+    ///
+    /// # Errors
+    /// Any of these options was given together with the model file `path`.
+    pub fn refuse(&self, path: &Path) -> Result<(), Failure> {
+        if *self == ConfigOptions::default() {
+            return Ok(());
+        }
+        Err(Failure::usage(format_args!(
+            "{}: a model file fixes its network — leave the network options out, or name a preset",
+            path.display()
+        )))
     }
 
     /// Changes `config` in every field that was given but `spatial_dims`.

@@ -1,5 +1,6 @@
 //! The summary as JSON.
 
+use densenet_weights::ConfigFile;
 use serde_json::{Value, json};
 
 use super::Facts;
@@ -28,6 +29,7 @@ impl Facts {
             .collect();
         json!({
             "name": self.name,
+            "config": ConfigFile::from(architecture.config()),
             "params": architecture.num_parameters(),
             "macs": self.trace.macs(),
             "min_input": architecture.min_input()[3 - self.dims()..],
