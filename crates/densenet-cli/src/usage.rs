@@ -12,10 +12,14 @@ pub fn one_line(error: &Error, command: &Command) -> String {
     let suggestion = |kind| first(error, kind).map(|s| format!("did you mean {s}?"));
     let help = help_hint(command);
     let (what, hint) = match error.kind() {
-        ErrorKind::UnknownArgument => (
-            argument().map(|a| format!("{a}: no such option or argument")),
-            suggestion(ContextKind::SuggestedArg),
-        ),
+        ErrorKind::UnknownArgument => {
+            let unknown = argument().unwrap_or_default();
+            let text = match unknown.parse::<f64>() {
+                Ok(_) => format!("{unknown}: a negative number cannot be given here"),
+                Err(_) => format!("{unknown}: no such option or argument"),
+            };
+            (Some(text), suggestion(ContextKind::SuggestedArg))
+        }
         ErrorKind::InvalidSubcommand => (
             first(error, ContextKind::InvalidSubcommand).map(|s| format!("{s}: no such command")),
             suggestion(ContextKind::SuggestedSubcommand),
@@ -52,10 +56,13 @@ pub fn one_line(error: &Error, command: &Command) -> String {
         ErrorKind::ArgumentConflict => {
             let prior = all(error, ContextKind::PriorArg);
             let prior: Vec<_> = prior.iter().map(|a| option_name(a)).collect();
-            let text = match prior.is_empty() {
-                true => argument().map(|a| format!("{a}: given more than once")),
-                false => argument().map(|a| format!("{a}: not together with {}", prior.join(", "))),
-            };
+            let text = argument().map(|a| {
+                if prior.is_empty() || prior.contains(&a) {
+                    format!("{a}: given more than once")
+                } else {
+                    format!("{a}: not together with {}", prior.join(", "))
+                }
+            });
             (text, Some("leave one of them out".to_string()))
         }
         _ => (None, None),

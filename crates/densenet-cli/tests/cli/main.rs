@@ -1,0 +1,6 @@
+//! The built command, as people and scripts use it: output, messages and exit codes.
+
+mod init;
+mod summary;
+mod support;
+mod usage;
