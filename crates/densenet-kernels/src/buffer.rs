@@ -1,0 +1,91 @@
+//! Aligned memory.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// A fixed number of zero-initialised `f32`, aligned to 64 bytes (a cache line, an AVX-512 register).
+///
+/// 64 elements of slack behind the last one may be read (never through the slice), so that a kernel can load a whole
+/// register at the end of a row.
+pub struct Buffer {
+    start: NonNull<f32>,
+    len: usize,
+}
+
+/// Elements that may be read behind the end.
+pub(crate) const SLACK: usize = 64;
+
+const ALIGN_BYTES: usize = 64;
+
+impl Buffer {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// `len` bytes overflow the address space. Memory exhaustion aborts, as everywhere in Rust.
+    pub fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        // SAFETY: the layout has a size of at least SLACK elements, so it is not zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(raw.cast::<f32>()) {
+            Some(start) => Buffer { start, len },
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let bytes = len
+            .checked_add(SLACK)
+            .and_then(|n| n.checked_mul(size_of::<f32>()));
+        bytes
+            .and_then(|b| Layout::from_size_align(b, ALIGN_BYTES).ok())
+            .expect("a buffer smaller than the address space")
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer::zeroed(0)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `zeroed` with the same layout.
+        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.len)) }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` initialised elements are owned by this buffer.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: `len` initialised elements are owned by this buffer, borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Buffer::zeroed(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({})", self.len)
+    }
+}
+
+// SAFETY: a buffer owns its memory alone; sharing gives only `&[f32]`.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}

@@ -1,0 +1,457 @@
+//! Convolutions, forward and with respect to their input, over channels-last maps.
+
+use densenet_spec::Window;
+
+use crate::{
+    Isa, KernelError, Panels, Raster,
+    error::{at_least, exactly},
+    norm::{self, Affine, NormBackward},
+    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
+    tile::{self, MAX_MR, MAX_TILE, Tile, TileShape},
+};
+
+/// What a convolution reads.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// The map itself, in a raster whose halo (of zeros) is at least the window's padding.
+    Map(&'a [f32], Raster),
+    /// `relu(scale · x + shift)` of a map, computed as it is loaded. Only for 1×1 windows.
+    NormRelu(&'a [f32], Raster, Affine<'a>),
+}
+
+/// What happens to a product on its way to memory.
+pub enum Store<'a> {
+    /// `output = product`
+    Overwrite,
+    /// `output = product + bias[c]`, rectified if asked for.
+    Bias {
+        /// One value per output channel.
+        bias: &'a [f32],
+        /// Whether to take `max(·, 0)`.
+        relu: bool,
+    },
+    /// The product is the gradient at a norm + ReLU's output: see [`NormBackward`]. `output` is the gradient at the
+    /// norm's input and is added to.
+    NormBackward(NormBackward<'a>),
+}
+
+/// A convolution without bias: `output[p, o] = Σ_tap Σ_c input[p·stride + tap, c] · weight[tap, c, o]`.
+///
+/// # Layout
+/// Input and output are rasters of their own strides, so that a layer reads the first channels of a dense block's
+/// buffer and writes right behind them. A kernel wider than one pixel needs an input whose pixels are `c_in` apart.
+///
+/// # Numerics
+/// Every output is one chain of multiply-adds in f32, ascending over taps and channels: bit-identical for any thread
+/// count, batch and tiling.
+///
+/// # Source
+/// Georganas et al., *Anatomy of high-performance deep learning convolutions*, arXiv:1808.05567 (direct convolution as
+/// small products); Dukhan, *The indirect convolution algorithm*, arXiv:1907.02129 (rows gathered where a tile wraps).
+pub struct Conv<'a> {
+    /// Kernel, stride and padding.
+    pub window: Window,
+    /// Channels read.
+    pub c_in: usize,
+    /// Where they are read from.
+    pub source: Source<'a>,
+    /// The packed weight.
+    pub weights: &'a Panels,
+}
+
+/// Pixels a task handles at a time: a multiple of every tile's rows (14 and 6), small enough that 84 rows of 1,024
+/// channels stay in a 1 MiB second-level cache.
+const CHUNK: usize = 84;
+
+/// How many tasks a convolution with this output is cut into along its pixels; the number of partial sums that
+/// [`Store::NormBackward`] needs.
+pub fn tasks(output: &Raster) -> usize {
+    output.pixels().div_ceil(CHUNK).clamp(1, MAX_TASKS)
+}
+
+impl Conv<'_> {
+    /// Computes the convolution into `output`, whose pixels lie where `raster` says.
+    ///
+    /// # Errors
+    /// A buffer, halo or channel count does not fit.
+    pub fn run(
+        &self,
+        output: &mut [f32],
+        raster: &Raster,
+        mut store: Store<'_>,
+    ) -> Result<(), KernelError> {
+        self.check(output, raster, &store)?;
+        if raster.pixels() == 0 {
+            return Ok(());
+        }
+        let pixel_tasks = tasks(raster);
+        let panels = self.weights.count();
+        // Small maps are also cut along the output channels, so that several threads have work.
+        let groups = (8usize.div_ceil(pixel_tasks)).min(panels);
+        let shared = Shared::new(output);
+        let sums = match &mut store {
+            Store::NormBackward(n) => Some(Shared::new(n.sums)),
+            _ => None,
+        };
+        let plan = Plan {
+            conv: self,
+            taps: self.taps(),
+            raster,
+            store: &store,
+            output: shared,
+            sums,
+        };
+        let chunks = raster.pixels().div_ceil(CHUNK);
+        for_each(pixel_tasks * groups, |task| {
+            let (t, g) = (task / groups, task % groups);
+            let panels = border(panels, groups, g)..border(panels, groups, g + 1);
+            for chunk in border(chunks, pixel_tasks, t)..border(chunks, pixel_tasks, t + 1) {
+                plan.chunk(t, chunk, panels.clone());
+            }
+        });
+        Ok(())
+    }
+
+    /// Offsets of the kernel's rows from a pixel's first tap. The taps along the width are contiguous in memory.
+    fn taps(&self) -> Vec<usize> {
+        let raster = self.input_raster();
+        let [kd, kh, _] = self.window.kernel;
+        (0..kd)
+            .flat_map(|z| (0..kh).map(move |y| z * raster.plane_pitch() + y * raster.row_pitch()))
+            .collect()
+    }
+
+    fn input_raster(&self) -> Raster {
+        match self.source {
+            Source::Map(_, raster) | Source::NormRelu(_, raster, _) => raster,
+        }
+    }
+
+    fn check(&self, output: &[f32], raster: &Raster, store: &Store<'_>) -> Result<(), KernelError> {
+        const OP: &str = "convolution";
+        let input = self.input_raster();
+        let data = match self.source {
+            Source::Map(data, _) => data,
+            Source::NormRelu(data, _, affine) => {
+                exactly(OP, "kernel of a normalised source", 1, self.window.taps())?;
+                affine.check(OP, self.c_in)?;
+                data
+            }
+        };
+        check_source(OP, &self.window, self.c_in, data, &input)?;
+        let spatial = self.window.output(input.spatial).unwrap_or([0; 3]);
+        exactly(OP, "batch of the output", input.batch, raster.batch)?;
+        for (needed, found) in spatial.into_iter().zip(raster.spatial) {
+            exactly(OP, "size of the output", needed, found)?;
+        }
+        at_least(OP, "output", raster.len(), output.len())?;
+        let c_out = self.weights.columns();
+        at_least(
+            OP,
+            "channels of the output",
+            raster.offset + c_out,
+            raster.stride,
+        )?;
+        exactly(
+            OP,
+            "rows of the weight",
+            self.window.taps() * self.c_in,
+            self.weights.k(),
+        )?;
+        match store {
+            Store::Overwrite => Ok(()),
+            Store::Bias { bias, .. } => exactly(OP, "bias", c_out, bias.len()),
+            Store::NormBackward(n) => n.check(OP, raster, c_out),
+        }
+    }
+}
+
+/// Checks that every tap of `window` over `raster` lies in `data`.
+pub(crate) fn check_source(
+    operation: &'static str,
+    window: &Window,
+    c_in: usize,
+    data: &[f32],
+    raster: &Raster,
+) -> Result<(), KernelError> {
+    at_least(operation, "input", raster.len(), data.len())?;
+    at_least(
+        operation,
+        "channels of the input",
+        raster.offset + c_in,
+        raster.stride,
+    )?;
+    for axis in 0..3 {
+        at_least(
+            operation,
+            "halo of the input",
+            window.padding[axis],
+            raster.halo[axis],
+        )?;
+        at_least(operation, "stride", 1, window.stride[axis])?;
+    }
+    if window.kernel[2] > 1 {
+        exactly(operation, "pixel stride of the input", c_in, raster.stride)?;
+    }
+    Ok(())
+}
+
+/// The place of the first tap of the output pixel whose input pixel (before padding) is `(row, x)` of `raster`.
+pub(crate) fn origins(
+    window: &Window,
+    input: &Raster,
+    output: &Raster,
+    first: usize,
+    places: &mut [usize],
+) {
+    let shifted = |axis: usize| input.halo[axis] - window.padding[axis];
+    let [depth, height, width] = output.spatial;
+    for (i, place) in places.iter_mut().enumerate() {
+        let pixel = first + i;
+        let (x, row) = (pixel % width, pixel / width);
+        let (y, plane) = (row % height, row / height);
+        let (z, n) = (plane % depth, plane / depth);
+        *place = n * input.sample_pitch()
+            + (z * window.stride[0] + shifted(0)) * input.plane_pitch()
+            + (y * window.stride[1] + shifted(1)) * input.row_pitch()
+            + (x * window.stride[2] + shifted(2)) * input.stride
+            + input.offset;
+    }
+}
+
+/// A convolution under way.
+struct Plan<'a> {
+    conv: &'a Conv<'a>,
+    taps: Vec<usize>,
+    raster: &'a Raster,
+    store: &'a Store<'a>,
+    output: Shared<f32>,
+    sums: Option<Shared<f64>>,
+}
+
+/// One chunk's pixels: where their first taps are read and where their outputs go.
+struct Places {
+    count: usize,
+    input: [usize; CHUNK],
+    output: [usize; CHUNK],
+}
+
+impl Plan<'_> {
+    /// Handles the panels `panels` of one chunk of pixels, as part of task `task`.
+    fn chunk(&self, task: usize, chunk: usize, panels: std::ops::Range<usize>) {
+        let first = chunk * CHUNK;
+        let mut places = Places {
+            count: CHUNK.min(self.raster.pixels() - first),
+            input: [0; CHUNK],
+            output: [0; CHUNK],
+        };
+        let n = places.count;
+        origins(
+            &self.conv.window,
+            &self.conv.input_raster(),
+            self.raster,
+            first,
+            &mut places.input[..n],
+        );
+        self.raster.places(first, &mut places.output[..n]);
+        match self.conv.source {
+            Source::Map(data, _) => self.map(task, data, &places, panels),
+            Source::NormRelu(data, _, affine) => {
+                self.normalised(task, data, affine, &mut places, panels)
+            }
+        }
+    }
+
+    /// Normalises and rectifies the chunk's pixels into scratch memory, then multiplies them.
+    fn normalised(
+        &self,
+        task: usize,
+        data: &[f32],
+        affine: Affine<'_>,
+        places: &mut Places,
+        panels: std::ops::Range<usize>,
+    ) {
+        let c_in = self.conv.c_in;
+        let pitch = scratch_pitch(c_in);
+        with_scratch(places.count * pitch, |scratch| {
+            for (row, place) in scratch
+                .chunks_exact_mut(pitch)
+                .zip(&mut places.input[..places.count])
+            {
+                norm::affine_relu(
+                    self.isa(),
+                    &data[*place..*place + c_in],
+                    affine.scale,
+                    affine.shift,
+                    &mut row[..c_in],
+                );
+            }
+            for (i, place) in places.input.iter_mut().enumerate() {
+                *place = i * pitch;
+            }
+            self.map(task, scratch, places, panels);
+        });
+    }
+
+    fn isa(&self) -> Isa {
+        self.conv.weights.isa()
+    }
+
+    /// Multiplies the chunk's pixels, tile by tile.
+    fn map(&self, task: usize, data: &[f32], places: &Places, panels: std::ops::Range<usize>) {
+        let mr = TileShape::of(self.isa()).mr;
+        let width_k = self.conv.window.kernel[2] * self.conv.c_in;
+        let tiles = || {
+            (0..places.count)
+                .step_by(mr)
+                .map(|p| p..(p + mr).min(places.count))
+        };
+        let regular = tiles().all(|t| pitch_of(&places.input[t]).is_some());
+        if regular {
+            // Panels outside: a panel stays in the cache while the chunk's pixels pass by.
+            for panel in self.panels(panels) {
+                for tile in tiles() {
+                    let pitch = pitch_of(&places.input[tile.clone()]).unwrap_or(0);
+                    let a = Rows {
+                        data: &data[places.input[tile.start]..],
+                        pitch,
+                        taps: &self.taps,
+                        k: width_k,
+                    };
+                    self.tile(task, &places.output[tile], a, panel);
+                }
+            }
+            return;
+        }
+        // A tile that wraps around a row's end gathers its windows first; its panels share the copy.
+        let window_k = width_k * self.taps.len();
+        with_scratch(mr * window_k, |gathered| {
+            for tile in tiles() {
+                for (row, place) in gathered
+                    .chunks_exact_mut(window_k)
+                    .zip(&places.input[tile.clone()])
+                {
+                    for (part, tap) in row.chunks_exact_mut(width_k).zip(&self.taps) {
+                        part.copy_from_slice(&data[place + tap..][..width_k]);
+                    }
+                }
+                for panel in self.panels(panels.clone()) {
+                    let a = Rows {
+                        data: gathered,
+                        pitch: window_k,
+                        taps: &[0],
+                        k: window_k,
+                    };
+                    self.tile(task, &places.output[tile.clone()], a, panel);
+                }
+            }
+        });
+    }
+
+    fn panels(
+        &self,
+        range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, &[f32])> {
+        self.conv.weights.iter().skip(range.start).take(range.len())
+    }
+
+    fn tile(
+        &self,
+        task: usize,
+        places: &[usize],
+        a: Rows<'_>,
+        (start, vectors, b): (usize, usize, &[f32]),
+    ) {
+        let lanes = TileShape::of(self.isa()).lanes;
+        let width = vectors * lanes;
+        let rows = places.len();
+        let furthest = a.taps.last().map_or(0, |t| t + (rows - 1) * a.pitch + a.k);
+        assert!(furthest <= a.data.len() && a.taps.len() * a.k * width <= b.len());
+        let mut product = Product([0.0; MAX_TILE]);
+        debug_assert!(rows <= MAX_MR);
+        // SAFETY: the assertion above bounds the last element read of both operands (taps ascend); `product` holds a
+        // whole tile.
+        unsafe {
+            tile::compute(
+                self.isa(),
+                &Tile {
+                    a: a.data.as_ptr(),
+                    a_row: a.pitch,
+                    a_k: 1,
+                    taps: a.taps,
+                    b: b.as_ptr(),
+                    b_tap: a.k * width,
+                    b_k: width,
+                    k: a.k,
+                    c: product.0.as_mut_ptr(),
+                    c_row: width,
+                    rows,
+                    vectors,
+                    accumulate: false,
+                },
+            );
+        }
+        let columns = width.min(self.conv.weights.columns() - start);
+        if let (Store::NormBackward(n), Some(sums)) = (self.store, self.sums) {
+            let all = self.conv.weights.columns();
+            // SAFETY: each task has sums of its own and each panel its own columns of them; every pixel belongs to one
+            // chunk, every column to one panel, each to one task.
+            unsafe {
+                let sum_g = sums.slice(task * 2 * all + start, columns);
+                let sum_gx = sums.slice((task * 2 + 1) * all + start, columns);
+                let rows = norm::ProductRows {
+                    product: &product.0[..rows * width],
+                    width,
+                    start,
+                    places,
+                };
+                n.tile(self.isa(), &rows, &self.output, [sum_g, sum_gx]);
+            }
+            return;
+        }
+        for (row, place) in product.0.chunks_exact(width).zip(places) {
+            // SAFETY: every pixel belongs to one chunk, every column to one panel, each to one task; the output was
+            // checked to hold the raster.
+            let output = unsafe { self.output.slice(place + start, columns) };
+            match self.store {
+                Store::Bias { bias, relu } => {
+                    let bias = &bias[start..start + columns];
+                    norm::add_bias(self.isa(), &row[..columns], bias, *relu, output);
+                }
+                _ => output.copy_from_slice(&row[..columns]),
+            }
+        }
+    }
+}
+
+/// Rows of the tile's left operand.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    pitch: usize,
+    taps: &'a [usize],
+    k: usize,
+}
+
+/// A tile's product, aligned to a cache line.
+#[repr(align(64))]
+struct Product([f32; MAX_TILE]);
+
+/// The common distance of consecutive places, if they have one.
+fn pitch_of(places: &[usize]) -> Option<usize> {
+    let pitch = match places {
+        [a, b, ..] => b - a,
+        _ => return Some(0),
+    };
+    places
+        .windows(2)
+        .all(|w| w[1] - w[0] == pitch)
+        .then_some(pitch)
+}
+
+/// A row pitch for `channels` that is an odd number of cache lines, so that the rows of a tile do not fall into the same
+/// set of the first-level cache.
+pub(crate) fn scratch_pitch(channels: usize) -> usize {
+    let lines = channels.div_ceil(16);
+    (lines | 1) * 16
+}

@@ -1,0 +1,151 @@
+//! Weights packed in the order the tile kernel reads them.
+
+use rayon::prelude::*;
+
+use crate::{Buffer, Isa, KernelError, error::exactly, tile::TileShape};
+
+/// Which product a weight takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// The convolution itself: sums over taps and `c_in`, gives `c_out`.
+    Forward,
+    /// Its input gradient: taps mirrored, sums over taps and `c_out`, gives `c_in`.
+    BackwardInput,
+}
+
+/// A convolution's weight as panels: `[panel][tap · channel][register across]`, columns padded with zeros.
+#[derive(Debug, Clone)]
+pub struct Panels {
+    isa: Isa,
+    /// Taps times channels summed over.
+    k: usize,
+    columns: usize,
+    data: Buffer,
+}
+
+impl Panels {
+    /// Room for a weight that is summed over `k` taps times channels and gives `columns` channels.
+    pub fn new(isa: Isa, k: usize, columns: usize) -> Self {
+        let width = TileShape::of(isa).padded(columns);
+        Panels {
+            isa,
+            k,
+            columns,
+            data: Buffer::zeroed(k * width),
+        }
+    }
+
+    /// Packs `weight`, which is `[tap][c_in][c_out]`.
+    ///
+    /// # Errors
+    /// `weight` does not have `taps · c_in · c_out` elements, or the panels have another size.
+    pub fn pack(
+        &mut self,
+        weight: &[f32],
+        [taps, c_in, c_out]: [usize; 3],
+        operand: Operand,
+    ) -> Result<(), KernelError> {
+        exactly("pack", "weight", taps * c_in * c_out, weight.len())?;
+        let (k, columns) = match operand {
+            Operand::Forward => (taps * c_in, c_out),
+            Operand::BackwardInput => (taps * c_out, c_in),
+        };
+        exactly("pack", "rows of the panels", self.k, k)?;
+        exactly("pack", "columns of the panels", self.columns, columns)?;
+        let shape = TileShape::of(self.isa);
+        let full = shape.nr() * k;
+        // Panels in groups of one full panel each; the last group may be narrower.
+        self.data
+            .par_chunks_mut(full.max(1))
+            .zip(shape.panels(columns).collect::<Vec<_>>())
+            .for_each(|(panel, (start, vectors))| {
+                let width = vectors * shape.lanes;
+                let used = width.min(columns - start);
+                match operand {
+                    Operand::Forward => {
+                        for (row, source) in panel
+                            .chunks_exact_mut(width)
+                            .zip(weight.chunks_exact(c_out))
+                        {
+                            row[..used].copy_from_slice(&source[start..start + used]);
+                        }
+                    }
+                    Operand::BackwardInput => {
+                        for tap in 0..taps {
+                            let mirrored =
+                                &weight[(taps - 1 - tap) * c_in * c_out..][..c_in * c_out];
+                            let rows = &mut panel[tap * c_out * width..][..c_out * width];
+                            for (j, source) in mirrored[start * c_out..]
+                                .chunks_exact(c_out)
+                                .take(used)
+                                .enumerate()
+                            {
+                                for (o, value) in source.iter().enumerate() {
+                                    rows[o * width + j] = *value;
+                                }
+                            }
+                        }
+                    }
+                }
+            });
+        Ok(())
+    }
+
+    /// New panels holding `weight`; see [`Panels::pack`].
+    ///
+    /// # Errors
+    /// As [`Panels::pack`].
+    pub fn packed(
+        isa: Isa,
+        weight: &[f32],
+        sizes: [usize; 3],
+        operand: Operand,
+    ) -> Result<Self, KernelError> {
+        let [taps, c_in, c_out] = sizes;
+        let (k, columns) = match operand {
+            Operand::Forward => (taps * c_in, c_out),
+            Operand::BackwardInput => (taps * c_out, c_in),
+        };
+        let mut panels = Panels::new(isa, k, columns);
+        panels.pack(weight, sizes, operand)?;
+        Ok(panels)
+    }
+
+    /// The instruction set whose tiles these panels fit.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Taps times channels summed over.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Channels produced.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The panels in order: first column, registers across, packed elements.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
+        let shape = TileShape::of(self.isa);
+        shape.panels(self.columns).map(move |(start, vectors)| {
+            let width = vectors * shape.lanes;
+            (
+                start,
+                vectors,
+                &self.data[start * self.k..][..width * self.k],
+            )
+        })
+    }
+
+    /// Number of panels.
+    pub(crate) fn count(&self) -> usize {
+        self.columns.div_ceil(TileShape::of(self.isa).nr())
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.data)
+    }
+}

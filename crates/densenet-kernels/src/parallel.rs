@@ -1,0 +1,73 @@
+//! Chunks: how work is cut, and how threads share a buffer without sharing an element.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use crate::Buffer;
+
+/// A buffer that several tasks write at disjoint places.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T> {
+    start: *mut T,
+    len: usize,
+}
+
+// SAFETY: access goes through `slice`, whose caller guarantees that no two tasks touch the same element.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(buffer: &mut [T]) -> Self {
+        Shared {
+            start: buffer.as_mut_ptr(),
+            len: buffer.len(),
+        }
+    }
+
+    /// # Safety
+    /// No other task touches these elements while the slice lives, and the buffer outlives it.
+    #[allow(clippy::mut_from_ref, reason = "the caller guarantees disjointness")]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: in bounds by the assertion; exclusive by the caller's guarantee.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
+/// Runs `task(i)` for every `i < tasks`, in any order, on any number of threads.
+pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+}
+
+/// Borders of `pieces` nearly equal parts of `0..total`: part `i` is `border(i)..border(i + 1)`.
+pub(crate) fn border(total: usize, pieces: usize, i: usize) -> usize {
+    (total as u128 * i as u128 / pieces as u128) as usize
+}
+
+/// Most tasks an operation over pixels is cut into: enough to balance tens of cores, few enough that one partial sum
+/// per task stays small.
+pub(crate) const MAX_TASKS: usize = 128;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's scratch memory of at least `len` elements; what it holds is whatever was left there.
+///
+/// Buffers are kept and grow, so that steady work allocates nothing. Calls may nest.
+pub(crate) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    let kept = SCRATCH.with(|s| s.borrow_mut().pop());
+    let mut buffer = match kept {
+        Some(b) if b.len() >= len => b,
+        _ => Buffer::zeroed(len.next_multiple_of(4096)),
+    };
+    let result = work(&mut buffer[..len]);
+    SCRATCH.with(|s| s.borrow_mut().push(buffer));
+    result
+}

@@ -1,0 +1,61 @@
+//! Vectors of `f32` of one instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+
+/// What the tile kernel needs of a vector register, and the tile that fits the registers.
+pub(crate) trait Simd: Copy {
+    /// A register.
+    type V: Copy;
+    /// `f32` values in a register.
+    const LANES: usize;
+    /// Rows of a tile.
+    const MR: usize;
+    /// Registers across a tile; `MR · NV` accumulators, `NV` operands and a broadcast must fit the register file.
+    const NV: usize;
+    /// Whether `fma` rounds once; plain loops use it through [`fma`].
+    const FUSED: bool;
+
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn zero() -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`]; `p` is readable.
+    unsafe fn splat(p: *const f32) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`]; `LANES` elements from `p` are readable.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`]; `LANES` elements from `p` are writable.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// `a · b + c`
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// `a · b + c`, fused where the instruction set does it in hardware.
+#[inline(always)]
+pub(crate) fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `max(x, 0)` that lets NaN through, so that a broken value is seen at the end instead of turning into 0.
+#[inline(always)]
+pub(crate) fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}

@@ -1,0 +1,39 @@
+//! Plain Rust: the twin that every processor runs.
+
+use super::Simd;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Simd for Portable {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    // 12 accumulators, 2 operands, 1 broadcast fit the 16 registers that baseline x86-64 has.
+    const MR: usize = 6;
+    const NV: usize = 2;
+    const FUSED: bool = false;
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 4] {
+        [0.0; 4]
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller says `p` is readable.
+        [unsafe { *p }; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller says 4 elements are readable; the read does not ask for alignment.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 4]) {
+        // SAFETY: the caller says 4 elements are writable; the write does not ask for alignment.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+}
