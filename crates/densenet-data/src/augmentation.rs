@@ -1,0 +1,383 @@
+//! Random changes to training images, written as a short text: `crop:4,hflip,rotate:10`.
+//!
+//! | operation | meaning | default |
+//! |---|---|---|
+//! | `rrc[:min_area]` | a random box of `min_area`..1 of the image's area and 3:4 to 4:3 shape, resized to the output size; replaces resize and centre crop | 0.08 |
+//! | `crop:n` | shifted by up to `n` pixels along each axis, black moving in (pad by `n`, crop back) | |
+//! | `hflip[:p]`, `vflip[:p]` | mirrored left–right, upside down, with probability `p` | 0.5 |
+//! | `rotate:degrees` | rotated about the centre by up to that many degrees either way, bilinear, black corners | |
+//! | `jitter:s` | short for `brightness:s,contrast:s,saturation:s` | |
+//! | `brightness:s`, `contrast:s`, `saturation:s` | each scaled by a factor from 1 − s to 1 + s | |
+//! | `erase[:p]` | with probability `p`, a random box (2 to 33 % of the area) set to the mean colour | 0.25 |
+//!
+//! The order of the text does not matter: the operations always run in the order of this table. Each draws its
+//! random numbers from (seed, epoch, sample, operation), see [`crate::random`]; so adding one does not change
+//! what the others do, and neither threads nor resuming change anything. All slices of a volume are changed alike.
+
+mod change;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{DataError, did_you_mean};
+
+/// Which sample of which epoch of which run is being changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch, counted from 0.
+    pub epoch: u32,
+    /// The sample's index in its [`Dataset`](crate::Dataset).
+    pub index: u64,
+}
+
+/// A set of random changes. The text form is described in the [module](self).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Augmentation {
+    /// Random resized crop: the smallest share of the area, in (0, 1].
+    pub resized_crop: Option<f32>,
+    /// Padded crop: the padding in pixels; 0 for none.
+    pub padded_crop: usize,
+    /// Probability of a horizontal flip.
+    pub horizontal_flip: f32,
+    /// Probability of a vertical flip.
+    pub vertical_flip: f32,
+    /// Rotation: the largest angle in degrees.
+    pub rotation: f32,
+    /// Brightness factor 1 ± this.
+    pub brightness: f32,
+    /// Contrast factor 1 ± this.
+    pub contrast: f32,
+    /// Saturation factor 1 ± this; does nothing to grey images.
+    pub saturation: f32,
+    /// Probability of erasing a box.
+    pub erasing: f32,
+}
+
+const OPERATIONS: [&str; 10] = [
+    "rrc",
+    "crop",
+    "hflip",
+    "vflip",
+    "rotate",
+    "jitter",
+    "brightness",
+    "contrast",
+    "saturation",
+    "erase",
+];
+
+impl Augmentation {
+    /// The paper's for CIFAR: padded by 4 and cropped back, mirrored half the time.
+    pub fn cifar() -> Augmentation {
+        Augmentation {
+            padded_crop: 4,
+            horizontal_flip: 0.5,
+            ..Augmentation::default()
+        }
+    }
+
+    /// The usual for ImageNet: random resized crop, mirrored half the time.
+    pub fn imagenet() -> Augmentation {
+        Augmentation {
+            resized_crop: Some(0.08),
+            horizontal_flip: 0.5,
+            ..Augmentation::default()
+        }
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_none(&self) -> bool {
+        *self == Augmentation::default()
+    }
+
+    /// Whether the crop is taken from the source image, so that prepared images cannot be kept between epochs.
+    pub(crate) fn resizes(&self) -> bool {
+        self.resized_crop.is_some()
+    }
+
+    /// Check the values of a hand-made `Augmentation`.
+    ///
+    /// # Errors
+    /// Configuration errors naming the operation, its value and what it may be.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let probability = |name, value| within(name, value, 0.0, 1.0, "a probability from 0 to 1");
+        if let Some(area) = self.resized_crop {
+            within(
+                "rrc",
+                area,
+                0.01,
+                1.0,
+                "the smallest share of the area, from 0.01 to 1",
+            )?;
+        }
+        if self.padded_crop > 1024 {
+            return Err(outside(
+                "crop",
+                &self.padded_crop.to_string(),
+                "0 to 1024 pixels",
+            ));
+        }
+        probability("hflip", self.horizontal_flip)?;
+        probability("vflip", self.vertical_flip)?;
+        within(
+            "rotate",
+            self.rotation,
+            0.0,
+            180.0,
+            "the largest angle, from 0 to 180 degrees",
+        )?;
+        for (name, value) in [
+            ("brightness", self.brightness),
+            ("contrast", self.contrast),
+            ("saturation", self.saturation),
+        ] {
+            within(name, value, 0.0, 1.0, "a strength from 0 to 1")?;
+        }
+        probability("erase", self.erasing)
+    }
+}
+
+fn within(name: &str, value: f32, low: f32, high: f32, meaning: &str) -> Result<(), DataError> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(outside(name, &value.to_string(), meaning))
+    }
+}
+
+fn outside(name: &str, value: &str, meaning: &str) -> DataError {
+    DataError::config(
+        "augment",
+        format!("`{name}:{value}` is out of range"),
+        format!("give {meaning}"),
+    )
+}
+
+impl FromStr for Augmentation {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Augmentation, DataError> {
+        let mut out = Augmentation::default();
+        if matches!(text.trim(), "" | "none") {
+            return Ok(out);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for item in text.split(',').map(str::trim) {
+            let (name, value) = match item.split_once(':') {
+                Some((name, value)) => (name.trim(), Some(value.trim())),
+                None => (item, None),
+            };
+            if seen.contains(&name) {
+                return Err(DataError::config(
+                    "augment",
+                    format!("`{name}` is given twice"),
+                    "give it once",
+                ));
+            }
+            seen.push(name);
+            let number = |default: Option<f32>| match value {
+                Some(value) => value.parse::<f32>().map_err(|_| {
+                    DataError::config(
+                        "augment",
+                        format!("`{value}` in `{item}` is not a number"),
+                        format!("write `{name}:NUMBER`"),
+                    )
+                }),
+                None => default.ok_or_else(|| {
+                    DataError::config(
+                        "augment",
+                        format!("`{name}` needs a number"),
+                        format!("write `{name}:{}`", example(name)),
+                    )
+                }),
+            };
+            match name {
+                "rrc" => out.resized_crop = Some(number(Some(0.08))?),
+                "crop" => {
+                    let pixels = number(None)?;
+                    if !(0.0..=1024.0).contains(&pixels) || pixels.fract() != 0.0 {
+                        return Err(outside(
+                            "crop",
+                            &pixels.to_string(),
+                            "a whole number of pixels from 0 to 1024",
+                        ));
+                    }
+                    out.padded_crop = pixels as usize;
+                }
+                "hflip" => out.horizontal_flip = number(Some(0.5))?,
+                "vflip" => out.vertical_flip = number(Some(0.5))?,
+                "rotate" => out.rotation = number(None)?,
+                "jitter" => {
+                    let strength = number(None)?;
+                    (out.brightness, out.contrast, out.saturation) = (strength, strength, strength);
+                    seen.extend(["brightness", "contrast", "saturation"]);
+                }
+                "brightness" => out.brightness = number(None)?,
+                "contrast" => out.contrast = number(None)?,
+                "saturation" => out.saturation = number(None)?,
+                "erase" => out.erasing = number(Some(0.25))?,
+                other => {
+                    return Err(DataError::config(
+                        "augment",
+                        format!("unknown operation `{other}`"),
+                        format!(
+                            "{}known are {}",
+                            did_you_mean(other, OPERATIONS),
+                            OPERATIONS.join(", ")
+                        ),
+                    ));
+                }
+            }
+        }
+        out.validate()?;
+        Ok(out)
+    }
+}
+
+fn example(name: &str) -> &'static str {
+    match name {
+        "crop" => "4",
+        "rotate" => "10",
+        _ => "0.2",
+    }
+}
+
+impl fmt::Display for Augmentation {
+    /// The text form that parses to the same; `none` for no change.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(area) = self.resized_crop {
+            parts.push(format!("rrc:{area}"));
+        }
+        if self.padded_crop > 0 {
+            parts.push(format!("crop:{}", self.padded_crop));
+        }
+        let colours = [self.brightness, self.contrast, self.saturation];
+        let alike = colours.iter().all(|&s| s == self.brightness);
+        let named = [
+            ("hflip", self.horizontal_flip),
+            ("vflip", self.vertical_flip),
+            ("rotate", self.rotation),
+            ("jitter", if alike { self.brightness } else { 0.0 }),
+            ("brightness", if alike { 0.0 } else { self.brightness }),
+            ("contrast", if alike { 0.0 } else { self.contrast }),
+            ("saturation", if alike { 0.0 } else { self.saturation }),
+            ("erase", self.erasing),
+        ];
+        parts.extend(
+            named
+                .iter()
+                .filter(|(_, value)| *value != 0.0)
+                .map(|(name, value)| format!("{name}:{value}")),
+        );
+        f.write_str(if parts.is_empty() { "none" } else { "" })?;
+        f.write_str(&parts.join(","))
+    }
+}
+
+impl TryFrom<String> for Augmentation {
+    type Error = DataError;
+    fn try_from(text: String) -> Result<Augmentation, DataError> {
+        text.parse()
+    }
+}
+
+impl From<Augmentation> for String {
+    fn from(augmentation: Augmentation) -> String {
+        augmentation.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        text.parse::<Augmentation>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn text_parses_and_comes_back() {
+        let all: Augmentation = "hflip,crop:4,rotate:10,jitter:0.2,erase:0.25"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            all,
+            Augmentation {
+                padded_crop: 4,
+                horizontal_flip: 0.5,
+                rotation: 10.0,
+                brightness: 0.2,
+                contrast: 0.2,
+                saturation: 0.2,
+                erasing: 0.25,
+                ..Augmentation::default()
+            }
+        );
+        assert_eq!(
+            all.to_string(),
+            "crop:4,hflip:0.5,rotate:10,jitter:0.2,erase:0.25"
+        );
+        for text in [
+            "",
+            "none",
+            "rrc",
+            " rrc:0.3 , vflip ",
+            "brightness:0.1,saturation:1",
+            &all.to_string(),
+        ] {
+            let parsed: Augmentation = text.parse().unwrap();
+            assert_eq!(parsed.to_string().parse(), Ok(parsed));
+        }
+        assert!("none".parse::<Augmentation>().unwrap().is_none());
+        assert_eq!(Augmentation::default().to_string(), "none");
+        assert_eq!("crop:4,hflip".parse(), Ok(Augmentation::cifar()));
+        assert_eq!("rrc,hflip".parse(), Ok(Augmentation::imagenet()));
+    }
+
+    #[test]
+    fn json_is_the_text() {
+        let value = serde_json::to_value(Augmentation::cifar()).unwrap();
+        assert_eq!(value, serde_json::json!("crop:4,hflip:0.5"));
+        assert_eq!(
+            serde_json::from_value::<Augmentation>(value).unwrap(),
+            Augmentation::cifar()
+        );
+        assert!(serde_json::from_value::<Augmentation>(serde_json::json!("flop")).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        assert_eq!(
+            message("hflp"),
+            "augment: unknown operation `hflp` — did you mean `hflip`? known are rrc, crop, hflip, vflip, rotate, \
+             jitter, brightness, contrast, saturation, erase"
+        );
+        assert_eq!(
+            message("crop"),
+            "augment: `crop` needs a number — write `crop:4`"
+        );
+        assert_eq!(
+            message("rotate:x"),
+            "augment: `x` in `rotate:x` is not a number — write `rotate:NUMBER`"
+        );
+        assert_eq!(
+            message("hflip:2"),
+            "augment: `hflip:2` is out of range — give a probability from 0 to 1"
+        );
+        assert_eq!(
+            message("hflip,hflip"),
+            "augment: `hflip` is given twice — give it once"
+        );
+        assert!(message("jitter:0.1,contrast:0.2").contains("`contrast` is given twice"));
+        assert!(message("erase:NaN").contains("out of range"));
+        assert!(message("crop:1.5").contains("a whole number of pixels"));
+        assert!(message("hflip,,vflip").contains("unknown operation ``"));
+        assert!(message("rrc:0").contains("out of range"));
+    }
+}
