@@ -4,6 +4,7 @@
 pub(crate) use densenet_spec as spec;
 pub(crate) use densenet_weights as weights;
 
+mod checkpoint;
 mod early_stopping;
 mod ema;
 mod error;
@@ -14,9 +15,11 @@ mod gradient;
 mod loss;
 mod metrics;
 mod optimizer;
+mod run_dir;
 mod schedule;
 mod stop;
 
+pub use checkpoint::EpochMetrics;
 pub use early_stopping::{Best, Monitor, Watch};
 pub use ema::Ema;
 pub use error::{NonFinite, TrainError};
