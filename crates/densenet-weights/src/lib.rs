@@ -37,6 +37,7 @@ mod files;
 mod initialize;
 mod mismatch;
 mod model;
+pub mod pth;
 mod raw;
 pub mod safetensors;
 mod tensor;
