@@ -23,10 +23,10 @@ pub enum Source<'a> {
 pub enum Store<'a> {
     /// `output = product`
     Overwrite,
-    /// `output = product + bias[c]`, rectified if asked for.
-    Bias {
+    /// `output = scale[c] · product + shift[c]`, rectified if asked for: the norm after a convolution, or its bias.
+    Affine {
         /// One value per output channel.
-        bias: &'a [f32],
+        affine: Affine<'a>,
         /// Whether to take `max(·, 0)`.
         relu: bool,
     },
@@ -160,7 +160,7 @@ impl Conv<'_> {
         )?;
         match store {
             Store::Overwrite => Ok(()),
-            Store::Bias { bias, .. } => exactly(OP, "bias", c_out, bias.len()),
+            Store::Affine { affine, .. } => affine.check(OP, c_out),
             Store::NormBackward(n) => n.check(OP, raster, c_out),
         }
     }
@@ -414,9 +414,15 @@ impl Plan<'_> {
             // checked to hold the raster.
             let output = unsafe { self.output.slice(place + start, columns) };
             match self.store {
-                Store::Bias { bias, relu } => {
-                    let bias = &bias[start..start + columns];
-                    norm::add_bias(self.isa(), &row[..columns], bias, *relu, output);
+                Store::Affine { affine, relu } => {
+                    let scale = &affine.scale[start..start + columns];
+                    let shift = &affine.shift[start..start + columns];
+                    let store = if *relu {
+                        norm::affine_relu
+                    } else {
+                        norm::affine
+                    };
+                    store(self.isa(), &row[..columns], scale, shift, output);
                 }
                 _ => output.copy_from_slice(&row[..columns]),
             }

@@ -68,20 +68,14 @@ fn affine_relu_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output
 }
 
 dispatch! {
-    /// `output[c] = product[c] + bias[c]`, rectified if asked for.
-    pub(crate) fn add_bias(product: &[f32], bias: &[f32], rectify: bool, output: &mut [f32]) = add_bias_body
+    /// `output[c] = scale[c]·input[c] + shift[c]` for one pixel.
+    pub(crate) fn affine(input: &[f32], scale: &[f32], shift: &[f32], output: &mut [f32]) = affine_body
 }
 
 #[inline(always)]
-fn add_bias_body<S: Simd>(product: &[f32], bias: &[f32], rectify: bool, output: &mut [f32]) {
-    let values = product.iter().zip(bias).map(|(p, b)| p + b);
-    if rectify {
-        output
-            .iter_mut()
-            .zip(values)
-            .for_each(|(o, v)| *o = relu(v));
-    } else {
-        output.iter_mut().zip(values).for_each(|(o, v)| *o = v);
+fn affine_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output: &mut [f32]) {
+    for (((o, x), a), b) in output.iter_mut().zip(input).zip(scale).zip(shift) {
+        *o = fma::<S>(*a, *x, *b);
     }
 }
 
@@ -117,6 +111,30 @@ pub fn normalise_relu(
             (x, y) = (x + from.stride, y + to.stride);
         }
     });
+    Ok(())
+}
+
+/// Sets the border of a map to zero.
+///
+/// # Errors
+/// The buffer is too small.
+pub fn clear_halo(data: &mut [f32], raster: &Raster) -> Result<(), KernelError> {
+    at_least("halo", "map", raster.len(), data.len())?;
+    let [depth, height, width] = raster.spatial;
+    let [hz, hy, hx] = raster.halo;
+    let (plane, pitch, side) = (raster.plane_pitch(), raster.row_pitch(), hx * raster.stride);
+    for sample in data[..raster.len()].chunks_exact_mut(raster.sample_pitch().max(1)) {
+        sample[..hz * plane].fill(0.0);
+        sample[(hz + depth) * plane..].fill(0.0);
+        for map in sample[hz * plane..(hz + depth) * plane].chunks_exact_mut(plane) {
+            map[..hy * pitch].fill(0.0);
+            map[(hy + height) * pitch..].fill(0.0);
+            for row in map[hy * pitch..(hy + height) * pitch].chunks_exact_mut(pitch) {
+                row[..side].fill(0.0);
+                row[side + width * raster.stride..].fill(0.0);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub enum Operand {
     BackwardInput,
 }
 
-/// A convolution's weight as panels: `[panel][tap · channel][register across]`, columns padded with zeros.
+/// A convolution's weight as panels: `[panel][tap · channel][register across]`, columns padded to whole registers.
 #[derive(Debug, Clone)]
 pub struct Panels {
     isa: Isa,
@@ -24,21 +24,20 @@ pub struct Panels {
 }
 
 impl Panels {
-    /// Room for a weight that is summed over `k` taps times channels and gives `columns` channels.
-    pub fn new(isa: Isa, k: usize, columns: usize) -> Self {
-        let width = TileShape::of(isa).padded(columns);
+    /// Panels without a weight; [`Panels::pack`] gives them one.
+    pub fn new(isa: Isa) -> Self {
         Panels {
             isa,
-            k,
-            columns,
-            data: Buffer::zeroed(k * width),
+            k: 0,
+            columns: 0,
+            data: Buffer::default(),
         }
     }
 
-    /// Packs `weight`, which is `[tap][c_in][c_out]`.
+    /// Packs `weight`, which is `[tap][c_in][c_out]`, in place of the one before. Memory is reused where it suffices.
     ///
     /// # Errors
-    /// `weight` does not have `taps · c_in · c_out` elements, or the panels have another size.
+    /// `weight` does not have `taps · c_in · c_out` elements.
     pub fn pack(
         &mut self,
         weight: &[f32],
@@ -50,12 +49,15 @@ impl Panels {
             Operand::Forward => (taps * c_in, c_out),
             Operand::BackwardInput => (taps * c_out, c_in),
         };
-        exactly("pack", "rows of the panels", self.k, k)?;
-        exactly("pack", "columns of the panels", self.columns, columns)?;
+        let len = k * TileShape::of(self.isa).padded(columns);
+        if self.data.len() < len {
+            self.data = Buffer::zeroed(len);
+        }
+        (self.k, self.columns) = (k, columns);
         let shape = TileShape::of(self.isa);
         let full = shape.nr() * k;
         // Panels in groups of one full panel each; the last group may be narrower.
-        self.data
+        self.data[..len]
             .par_chunks_mut(full.max(1))
             .zip(shape.panels(columns).collect::<Vec<_>>())
             .for_each(|(panel, (start, vectors))| {
@@ -101,12 +103,7 @@ impl Panels {
         sizes: [usize; 3],
         operand: Operand,
     ) -> Result<Self, KernelError> {
-        let [taps, c_in, c_out] = sizes;
-        let (k, columns) = match operand {
-            Operand::Forward => (taps * c_in, c_out),
-            Operand::BackwardInput => (taps * c_out, c_in),
-        };
-        let mut panels = Panels::new(isa, k, columns);
+        let mut panels = Panels::new(isa);
         panels.pack(weight, sizes, operand)?;
         Ok(panels)
     }

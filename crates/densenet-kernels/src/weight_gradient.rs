@@ -129,7 +129,8 @@ fn splits(window: &Window, c_in: usize, output: &Raster) -> usize {
             output.pixels().div_ceil(PIXEL_BLOCK),
         )
     } else {
-        (window.kernel[0] * window.kernel[1], output.rows())
+        let runs = output.pixels().div_ceil(PIXEL_BLOCK / 2);
+        (window.kernel[0] * window.kernel[1], output.rows().min(runs))
     };
     TASKS.div_ceil(blocks).min(units).max(1)
 }

@@ -268,14 +268,17 @@ fn normalised_source_and_norm_backward() {
             source,
             weights: &panels,
         };
-        let bias = values(c_out, 7);
+        let (gain, bias) = (values(c_out, 9), values(c_out, 7));
         let halo = dense.with_halo([0, 1, 1]);
         let mut output = vec![0.0; halo.len()];
         conv.run(
             &mut output,
             &halo,
-            Store::Bias {
-                bias: &bias,
+            Store::Affine {
+                affine: Affine {
+                    scale: &gain,
+                    shift: &bias,
+                },
                 relu: true,
             },
         )
@@ -286,7 +289,7 @@ fn normalised_source_and_norm_backward() {
                     .map(|c| f64::from(activation(p, c)) * f64::from(weight[c * c_out + o]))
                     .sum();
                 let found = output[halo.pixel(p) + o];
-                let exact = (exact + f64::from(bias[o])).max(0.0);
+                let exact = (exact * f64::from(gain[o]) + f64::from(bias[o])).max(0.0);
                 assert!(
                     (f64::from(found) - exact).abs() < 1e-4,
                     "{} {p} {o}: {found} {exact}",
