@@ -40,14 +40,14 @@ impl Distribution {
 
     /// What a parameter of this kind and shape is drawn from.
     ///
-    /// Convolutions get kaiming's variance 2/fan_in (half-width √(6/fan_in)), the classifier 1/fan_in, so that logits
-    /// come out of order 1. Norms get γ and running variance in 1 ± ½, β and running mean in 0 ± ½, the classifier a
+    /// Convolutions get kaiming's variance 2/fan_in (half-width √(6/fan_in)), the classifier 1/(16 · fan_in), so that
+    /// logits come out of order 1 in every preset. Norms get γ and running variance in 1 ± ½, β and running mean in 0 ± ½, the classifier a
     /// bias in 0 ± ½: never the defaults 0 and 1, which would hide a parameter that was not loaded.
     pub fn of_parameter(kind: ParameterKind, shape: &[usize]) -> Self {
         let fan_in: usize = shape.iter().skip(1).product();
         let (center, half_width) = match kind {
             ParameterKind::ConvWeight => (0.0, (6.0 / fan_in as f64).sqrt()),
-            ParameterKind::LinearWeight => (0.0, (3.0 / fan_in as f64).sqrt()),
+            ParameterKind::LinearWeight => (0.0, (0.1875 / fan_in as f64).sqrt()),
             ParameterKind::NormWeight | ParameterKind::RunningVar => (1.0, 0.5),
             ParameterKind::NormBias | ParameterKind::RunningMean | ParameterKind::LinearBias => {
                 (0.0, 0.5)

@@ -36,7 +36,7 @@ pub use generate::{
     Distribution, Generated, fill, generate_input, generate_labels, generate_parameters,
 };
 pub use golden::{
-    AdamW, Float32Error, GoldenError, GoldenTensor, Goldens, LogitsCase, Sgd, TrainingCase, goldens,
+    AdamW, GoldenError, GoldenTensor, Goldens, LogitsCase, Sgd, TrainingCase, goldens,
 };
 pub use gradient::{central_difference, central_difference_at, difference_tolerance};
 pub use layout::{channels_first, channels_last};

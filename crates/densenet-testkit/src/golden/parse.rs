@@ -10,9 +10,7 @@ use densenet_spec::{Architecture, ConcatOrder, DenseNetConfig, ParameterKind, St
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::{
-    AdamW, Float32Error, GoldenError, GoldenTensor, Goldens, LogitsCase, Sgd, TrainingCase, names,
-};
+use super::{AdamW, GoldenError, GoldenTensor, Goldens, LogitsCase, Sgd, TrainingCase, names};
 
 const FORMAT: u64 = 1;
 
@@ -60,11 +58,16 @@ pub(super) fn load(folder: &Path) -> Result<Goldens, GoldenError> {
 fn logits_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<LogitsCase, GoldenError> {
     let name = case.get("name")?.string()?;
     let (path, tensors) = files.open(&case.get("file")?.string()?)?;
-    let take = |key: String| take(path, tensors, &key);
+    let errors = case.get("float32_error")?;
+    let take = |key: &str| {
+        let mut tensor = take(path, tensors, &format!("{name}/{key}"))?;
+        tensor.float32_error = errors.get(key)?.f64()?;
+        Ok(tensor)
+    };
     let mut taps = Vec::new();
     for stage in case.get("taps")?.list()? {
         let stage = stage.string()?;
-        let tensor = take(format!("{name}/tap/{stage}"))?;
+        let tensor = take(&format!("tap/{stage}"))?;
         taps.push((stage, tensor));
     }
     let mut oracles = Vec::new();
@@ -77,9 +80,8 @@ fn logits_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<LogitsCase, Gol
         seed: case.get("seed")?.u64()?,
         input_shape: case.get("input_shape")?.sizes()?,
         oracles,
-        logits: take(format!("{name}/logits"))?,
-        logits_f32: take(format!("{name}/logits_f32"))?,
-        float32_error: case.get("float32_error")?.f64()?,
+        logits: take("logits")?,
+        logits_f32: self::take(path, tensors, &format!("{name}/logits_f32"))?,
         taps,
         name,
     })
@@ -89,21 +91,22 @@ fn training_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<TrainingCase,
     let config = config(&case.get("config")?)?;
     let architecture = Architecture::new(&config).map_err(|e| case.error(e))?;
     let (path, tensors) = files.open(&case.get("file")?.string()?)?;
+    let errors = case.get("float32_error")?;
+    let take = |key: &str| {
+        let mut tensor = take(path, tensors, key)?;
+        tensor.float32_error = errors.get(key)?.f64()?;
+        Ok(tensor)
+    };
     let all = |prefix: &str, wanted: fn(ParameterKind) -> bool| {
         let names = names(&architecture, wanted).into_iter();
         names
-            .map(|n| take(path, tensors, &format!("{prefix}/{n}")).map(|t| (n, t)))
+            .map(|n| take(&format!("{prefix}/{n}")).map(|t| (n, t)))
             .collect::<Result<Vec<_>, _>>()
     };
-    let list = |key: &str| take(path, tensors, key).map(|t| t.data);
-    let e = case.get("float32_error")?;
     let (sgd, adamw) = (case.get("sgd")?, case.get("adamw")?);
     let betas = adamw.get("betas")?.list()?;
     let [beta1, beta2] = betas.as_slice() else {
         return Err(adamw.error("betas are not two"));
-    };
-    let [loss] = list("loss")?[..] else {
-        return Err(case.error("loss is not one number"));
     };
     Ok(TrainingCase {
         name: case.get("name")?.string()?,
@@ -111,17 +114,10 @@ fn training_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<TrainingCase,
         input_shape: case.get("input_shape")?.sizes()?,
         label_smoothing: case.get("label_smoothing")?.f64()?,
         kink_margin: case.get("kink_margin")?.f64()?,
-        float32_error: Float32Error {
-            logits: e.get("logits")?.f64()?,
-            loss: e.get("loss")?.f64()?,
-            gradients: e.get("gradients")?.f64()?,
-            running: e.get("running")?.f64()?,
-            sgd: e.get("sgd")?.f64()?,
-            adamw: e.get("adamw")?.f64()?,
-        },
-        logits: take(path, tensors, "logits")?,
-        loss,
-        grad_input: take(path, tensors, "grad_input")?,
+        run_kink_margin: case.get("run_kink_margin")?.f64()?,
+        logits: take("logits")?,
+        loss: take("loss")?,
+        grad_input: take("grad_input")?,
         gradients: all("grad", ParameterKind::is_learned)?,
         running: all("running", |k| !k.is_learned())?,
         sgd: Sgd {
@@ -129,7 +125,7 @@ fn training_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<TrainingCase,
             momentum: sgd.get("momentum")?.f64()?,
             nesterov: sgd.get("nesterov")?.bool()?,
             weight_decay: sgd.get("weight_decay")?.f64()?,
-            losses: list("sgd_losses")?,
+            losses: take("sgd_losses")?,
             state: all("sgd", |_| true)?,
         },
         adamw: AdamW {
@@ -138,7 +134,7 @@ fn training_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<TrainingCase,
             beta2: beta2.f64()?,
             eps: adamw.get("eps")?.f64()?,
             weight_decay: adamw.get("weight_decay")?.f64()?,
-            losses: list("adamw_losses")?,
+            losses: take("adamw_losses")?,
             state: all("adamw", |_| true)?,
         },
         config,
@@ -212,7 +208,14 @@ fn read_tensors(path: &Path) -> Result<Tensors, GoldenError> {
                 format!("{name} does not fill its shape {shape:?}"),
             ));
         }
-        tensors.insert(name, GoldenTensor { shape, data });
+        tensors.insert(
+            name,
+            GoldenTensor {
+                shape,
+                data,
+                float32_error: 0.0,
+            },
+        );
     }
     Ok(tensors)
 }
