@@ -3,7 +3,7 @@
 mod normal;
 mod philox;
 
-use densenet_spec::{Architecture, ParameterKind};
+use densenet_spec::{Architecture, Parameter, ParameterKind};
 
 use crate::{StateDict, Tensor};
 use philox::Stream;
@@ -57,33 +57,35 @@ pub fn initialize(architecture: &Architecture, seed: u64, mode: InitMode) -> Sta
     architecture
         .parameters()
         .iter()
-        .map(|parameter| {
-            let shape = &parameter.shape;
-            let stream = Stream::new(seed, &parameter.name);
-            let tensor = match parameter.kind {
-                ParameterKind::ConvWeight => {
-                    let channels = match mode {
-                        InitMode::FanIn => shape[1],
-                        InitMode::FanOut => shape[0],
-                    };
-                    let fan = channels * shape[2..].iter().product::<usize>();
-                    let deviation = (2.0 / fan as f64).sqrt();
-                    drawn(shape, &stream, |uniform| {
-                        deviation * normal::quantile(uniform)
-                    })
-                }
-                ParameterKind::LinearWeight => {
-                    let bound = 1.0 / (shape[1] as f64).sqrt();
-                    drawn(shape, &stream, |uniform| bound * (2.0 * uniform - 1.0))
-                }
-                ParameterKind::NormWeight | ParameterKind::RunningVar => Tensor::full(shape, 1.0),
-                ParameterKind::NormBias
-                | ParameterKind::RunningMean
-                | ParameterKind::LinearBias => Tensor::full(shape, 0.0),
-            };
-            (parameter.name.clone(), tensor)
-        })
+        .map(|p| (p.name.clone(), parameter(p, seed, mode)))
         .collect()
+}
+
+/// Draws one tensor; see [`initialize`].
+pub(crate) fn parameter(parameter: &Parameter, seed: u64, mode: InitMode) -> Tensor {
+    let shape = &parameter.shape;
+    let stream = Stream::new(seed, &parameter.name);
+    match parameter.kind {
+        ParameterKind::ConvWeight => {
+            let channels = match mode {
+                InitMode::FanIn => shape[1],
+                InitMode::FanOut => shape[0],
+            };
+            let fan = channels * shape[2..].iter().product::<usize>();
+            let deviation = (2.0 / fan as f64).sqrt();
+            drawn(shape, &stream, |uniform| {
+                deviation * normal::quantile(uniform)
+            })
+        }
+        ParameterKind::LinearWeight => {
+            let bound = 1.0 / (shape[1] as f64).sqrt();
+            drawn(shape, &stream, |uniform| bound * (2.0 * uniform - 1.0))
+        }
+        ParameterKind::NormWeight | ParameterKind::RunningVar => Tensor::full(shape, 1.0),
+        ParameterKind::NormBias | ParameterKind::RunningMean | ParameterKind::LinearBias => {
+            Tensor::full(shape, 0.0)
+        }
+    }
 }
 
 /// A tensor whose element `i` is `transform` of the stream's `i`-th uniform number.

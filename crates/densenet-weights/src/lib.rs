@@ -31,9 +31,12 @@
 
 pub mod atomic;
 mod config_file;
+pub mod dialect;
 mod dtype;
 mod error;
+mod export;
 mod files;
+mod import;
 mod initialize;
 mod mismatch;
 mod model;
@@ -43,7 +46,10 @@ pub mod safetensors;
 mod tensor;
 
 pub use config_file::{ConfigFile, StemFile, StemParts};
+pub use dialect::{DIALECTS, Dialect, dialect};
 pub use error::{Format, Problem, WeightsError};
+pub use export::{Exported, export};
+pub use import::{ImportOptions, Imported, InputChange, NewHead, NewInput, import, read_weights};
 pub use initialize::{InitMode, initialize};
 pub use mismatch::{Mismatch, Misshaped};
 pub use model::Model;

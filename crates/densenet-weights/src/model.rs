@@ -118,7 +118,11 @@ impl Model {
     /// # Errors
     /// As [`Model::load`], without a path.
     pub fn read_from(reader: &mut impl Read, length: u64) -> Result<Self, WeightsError> {
-        let raw = safetensors::read_from(reader, length)?;
+        Model::from_raw(safetensors::read_from(reader, length)?)
+    }
+
+    /// A model file's content, verified.
+    pub(crate) fn from_raw(raw: RawWeights) -> Result<Self, WeightsError> {
         let Some(text) = raw.metadata.get(DOCUMENT) else {
             return Err(unsupported(
                 "it holds tensors but no DenseNet configuration",
@@ -251,8 +255,13 @@ impl Document {
     }
 }
 
+/// Whether a `.safetensors` file's content is a model file of ours.
+pub(crate) fn is_model(raw: &RawWeights) -> bool {
+    raw.metadata.contains_key(DOCUMENT)
+}
+
 /// The tensors in the architecture's order; `state` has been checked to hold exactly those.
-pub(crate) fn in_order(architecture: &Architecture, state: StateDict) -> StateDict {
+fn in_order(architecture: &Architecture, state: StateDict) -> StateDict {
     let mut tensors: std::collections::HashMap<_, _> = state.into_iter().collect();
     architecture
         .parameters()

@@ -564,7 +564,7 @@ impl Machine<'_> {
         let Value::Tuple(items) = self.arena.get(id) else {
             return Err(self.bad("a persistent id is no tuple"));
         };
-        let (&[tag, kind, key, _device, count], view) = (match &**items {
+        let (&[tag, kind, key, _device, count], view) = match &**items {
             [head @ .., view] if head.len() == 5 => (
                 <&[Id; 5]>::try_from(head)
                     .map_err(|_| self.bad("a persistent id has too few items"))?,
@@ -575,7 +575,7 @@ impl Machine<'_> {
                     .map_err(|_| self.bad("a persistent id has the wrong number of items"))?,
                 None,
             ),
-        });
+        };
         if self.arena.text(tag) != Some("storage") {
             return Err(self.bad("a persistent id names no storage"));
         }
