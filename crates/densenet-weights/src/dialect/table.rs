@@ -35,7 +35,8 @@ const LAYERS_OPS: [&str; 4] = [
     "layers.conv2",
 ];
 
-/// Every dialect; where several fit a file equally well, the first one stands for it.
+/// Every dialect; of several that fit a file equally well, the first stands for it. So the row that is fixed to one input
+/// channel comes before the one with the same names and any number.
 pub static DIALECTS: &[Dialect] = &[
     TORCHVISION,
     Dialect {
@@ -58,6 +59,14 @@ pub static DIALECTS: &[Dialect] = &[
         name: "timm",
         about: "timm's densenet* with the default stem (the same names as torchvision)",
         in_channels: None,
+        ..TORCHVISION
+    },
+    Dialect {
+        name: "tutorial-3d",
+        about: "the tutorial's 3-D DenseNet (the same names as kenshohara, one input channel)",
+        stem: ["features.conv1", "features.norm1"],
+        dims: &[3],
+        in_channels: Some(1),
         ..TORCHVISION
     },
     Dialect {
@@ -96,14 +105,6 @@ pub static DIALECTS: &[Dialect] = &[
         transition: "Transition_Layer_{b}",
         final_norm: Some("finale_bn"),
         blocks: Some(4),
-        ..TORCHVISION
-    },
-    Dialect {
-        name: "tutorial-3d",
-        about: "the tutorial's 3-D DenseNet (the same names as kenshohara, one input channel)",
-        stem: ["features.conv1", "features.norm1"],
-        dims: &[3],
-        in_channels: Some(1),
         ..TORCHVISION
     },
     Dialect {
