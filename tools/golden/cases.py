@@ -163,7 +163,7 @@ def training_cases():
     return [
         case("2d-bottleneck-imagenet", small(2, **bottleneck, stem="imagenet", block_config=[2, 3]), 4, (33, 29)),
         case("2d-plain-small", small(2), 3, (9, 11), 0.1),
-        case("2d-bottleneck-small", small(2, **bottleneck, growth_rate=12, num_init_features=24), 4, (8, 8), 0.1),
+        case("2d-bottleneck-small", small(2, **bottleneck, growth_rate=12, num_init_features=24), 3, (6, 7), 0.1),
         case("2d-bottleneck-new-old", {**small_new_old(), "num_init_features": 6}, 3, (9, 13)),
         case("2d-plain-new-old", small(2, growth_rate=12, concat_order="new_old", stem="imagenet"), 4, (25, 29), 0.2),
         case("2d-no-final-norm", small(2, **bottleneck, growth_rate=12, final_norm=False, in_channels=1), 3, (7, 10)),
@@ -182,7 +182,7 @@ def training_cases():
             3,
             (11, 8),
         ),
-        case("2d-growth-16", small(2, bn_size=2, compression=0.5, growth_rate=16, num_init_features=32), 4, (8, 9)),
+        case("2d-growth-16", small(2, bn_size=2, compression=0.5, growth_rate=16, num_init_features=32), 3, (7, 6)),
         case("2d-three-blocks", small(2, bn_size=2, compression=0.35, block_config=[1, 2, 1]), 3, (13, 15), 0.1),
         case("3d-bottleneck-imagenet", small(3, **bottleneck, stem="imagenet", num_init_features=6), 2, (17, 19, 18)),
         case("3d-plain-small", small(3), 3, (5, 6, 7), 0.1),

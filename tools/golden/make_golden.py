@@ -27,7 +27,7 @@ import network
 
 FORMAT = 1
 STEPS = 10
-SEEDS, FINALISTS = 24, 4
+SEEDS, FINALISTS = 24, 10
 SGD = {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 # AdamW divides by the gradient's own size: with the usual eps of 1e-8 an element whose gradient is smaller than float32's
 # rounding of it moves by a whole learning rate in a random direction. 1e-4 bounds that by lr · error / eps.

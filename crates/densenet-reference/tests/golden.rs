@@ -15,8 +15,8 @@ use densenet_testkit::{
     compare_shapes, goldens,
 };
 
-/// Half a second of the reference.
-const MAX_MACS: u64 = 300_000_000;
+/// About a second of the reference.
+const MAX_MACS: u64 = 700_000_000;
 
 /// Bound for f64 results, relative to each tensor's peak: sums of at most some 10⁵ terms in another order than
 /// PyTorch's, a few layers deep: 10⁵ · 2.2e-16 grows to at most 1e-9.
@@ -45,6 +45,9 @@ fn shape(tensor: &Tensor, dims: usize) -> Vec<usize> {
 }
 
 /// Compares a set of named tensors and reports every one that differs.
+///
+/// A tensor whose true value is 0 (the gradient of a shift that every later norm removes) has no peak to speak of; there
+/// a thousandth of the bound is taken of its group's peak.
 fn assert_all(
     case: &str,
     expected: &[(String, GoldenTensor)],
@@ -54,7 +57,8 @@ fn assert_all(
     let failures: Vec<String> = expected
         .iter()
         .filter_map(|(name, expected)| {
-            let tolerance = Tolerance::of_peak(&expected.data, share_of_peak);
+            let mut tolerance = Tolerance::of_peak(&expected.data, share_of_peak);
+            tolerance.atol += 1e-3 * share_of_peak * expected.group_peak;
             let found = compare(&actual(name), &expected.data, tolerance, name);
             found.err().map(|mismatch| mismatch.to_string())
         })

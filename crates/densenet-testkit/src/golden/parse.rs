@@ -99,9 +99,10 @@ fn training_case(case: &Node<'_>, files: &mut Files<'_>) -> Result<TrainingCase,
     };
     let all = |prefix: &str, wanted: fn(ParameterKind) -> bool| {
         let names = names(&architecture, wanted).into_iter();
-        names
+        let group = names
             .map(|n| take(&format!("{prefix}/{n}")).map(|t| (n, t)))
-            .collect::<Result<Vec<_>, _>>()
+            .collect::<Result<Vec<_>, _>>();
+        group.map(share_peak)
     };
     let (sgd, adamw) = (case.get("sgd")?, case.get("adamw")?);
     let betas = adamw.get("betas")?.list()?;
@@ -208,16 +209,28 @@ fn read_tensors(path: &Path) -> Result<Tensors, GoldenError> {
                 format!("{name} does not fill its shape {shape:?}"),
             ));
         }
+        let group_peak = data.iter().fold(0.0, |peak: f64, v| peak.max(v.abs()));
         tensors.insert(
             name,
             GoldenTensor {
                 shape,
                 data,
                 float32_error: 0.0,
+                group_peak,
             },
         );
     }
     Ok(tensors)
+}
+
+/// Gives every tensor of a group the largest of their peaks.
+fn share_peak(mut group: Vec<(String, GoldenTensor)>) -> Vec<(String, GoldenTensor)> {
+    let peaks = group.iter().map(|(_, tensor)| tensor.group_peak);
+    let largest = peaks.fold(0.0, f64::max);
+    for (_, tensor) in &mut group {
+        tensor.group_peak = largest;
+    }
+    group
 }
 
 fn numbers<const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> f64) -> Vec<f64> {
