@@ -85,7 +85,7 @@ impl GoldenTensor {
     /// other terms stand in where that run was lucky. The group's peak is there for gradients that cancel to nothing: a
     /// shift that every later norm removes has the gradient 0, with the rounding errors of its large summands.
     /// PyTorch without oneDNN (other convolution kernels, other sums) stays below 0.6 of the bound at factor 1, over all
-    /// training cases; 10 leaves room for any sound order of summation, Winograd's larger error included.
+    /// training cases; 10 leaves room for other sound orders of summation.
     pub fn tolerance(&self, factor: f64) -> Tolerance {
         let epsilon = f32::EPSILON as f64;
         let peak = Tolerance::of_peak(&self.data, 16.0 * epsilon).atol;
