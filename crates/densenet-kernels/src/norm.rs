@@ -149,12 +149,17 @@ pub fn copy(
 ) -> Result<(), KernelError> {
     check_pair("copy", (input.len(), from), (output.len(), to), channels)?;
     let width = from.spatial[2];
+    // Whole rows where the pixels of both lie side by side.
+    let (runs, run) = match from.stride == channels && to.stride == channels {
+        true => (1, width * channels),
+        false => (width, channels),
+    };
     let shared = Shared::new(output);
     for_rows(from, |row| {
         let (mut x, mut y) = (from.row(row), to.row(row));
-        for _ in 0..width {
+        for _ in 0..runs {
             // SAFETY: rows do not overlap, and each row belongs to one task; the buffer was checked to hold the raster.
-            unsafe { shared.slice(y, channels) }.copy_from_slice(&input[x..x + channels]);
+            unsafe { shared.slice(y, run) }.copy_from_slice(&input[x..x + run]);
             (x, y) = (x + from.stride, y + to.stride);
         }
     });

@@ -1,0 +1,235 @@
+//! The memory of one training step.
+
+use densenet_kernels::{Buffer, Isa, Raster, conv, norm, weight_gradient::WeightGradient};
+use densenet_spec::{Trace, Window};
+
+use crate::plan::{Conv, Plan};
+
+/// What the forward pass keeps for the backward pass, and scratch memory of both. Buffers only grow.
+#[derive(Default)]
+pub(super) struct Activations {
+    /// The input with the stem's padding around it.
+    pub image: Buffer,
+    /// The stem convolution's output, where a norm or a pooling follows.
+    pub map: Buffer,
+    /// Which tap of the stem's max-pool won.
+    pub winners: Vec<u8>,
+    /// Each block's buffer.
+    pub blocks: Vec<Buffer>,
+    /// conv1's output of each layer of each block; a single shared one with `memory_efficient`.
+    pub bottlenecks: Vec<Vec<Buffer>>,
+    /// A layer's rectified bottleneck (or plain input) with a border.
+    pub rectified: Buffer,
+    /// The classifier's input, `[batch][features]`.
+    pub features: Buffer,
+    pub logits: Buffer,
+    /// A transition's input after pooling, and its gradient.
+    pub pooled: Buffer,
+    pub grad_pooled: Buffer,
+    /// The gradient of the block's buffer at hand.
+    pub grad_block: Buffer,
+    /// The gradient of a layer's new features with a border.
+    pub grad_new: Buffer,
+    /// The gradient of a bottleneck; of the stem's map.
+    pub grad_bottleneck: Buffer,
+    /// The gradient of a block's input; of the logits.
+    pub grad_input: Buffer,
+    /// Partial weight gradients.
+    pub partials: Buffer,
+    /// Partial sums per channel.
+    pub sums: Vec<f64>,
+}
+
+/// How long each buffer of [`Activations`] must be, in elements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub image: usize,
+    pub map: usize,
+    pub winners: usize,
+    pub blocks: Vec<usize>,
+    pub bottlenecks: Vec<Vec<usize>>,
+    pub rectified: usize,
+    pub features: usize,
+    pub logits: usize,
+    pub pooled: usize,
+    pub grad_block: usize,
+    pub grad_new: usize,
+    pub grad_bottleneck: usize,
+    pub grad_input: usize,
+    pub partials: usize,
+    pub sums: usize,
+}
+
+/// Grows `value` to `len`.
+fn at_least(value: &mut usize, len: usize) {
+    *value = (*value).max(len);
+}
+
+impl Sizes {
+    pub(crate) fn new(
+        plan: &Plan,
+        trace: &Trace,
+        batch: usize,
+        memory_efficient: bool,
+        isa: Isa,
+    ) -> Self {
+        let stem = &plan.stem.conv;
+        let image = Raster::dense(batch, trace.input, stem.c_in).with_halo(stem.window.padding);
+        let mut s = Sizes {
+            image: image.len(),
+            ..Sizes::default()
+        };
+        let slack = |c_out: usize| WeightGradient::slack(isa, c_out);
+        let map = Raster::dense(batch, trace.layers[0].spatial, stem.c_out);
+        if plan.stem.norm.is_some() || plan.stem.pool.is_some() {
+            s.map = map.len();
+        }
+        at_least(&mut s.grad_bottleneck, map.len() + slack(stem.c_out));
+        s.weight(stem, &map, isa);
+        s.sums(&map, stem.c_out);
+        for block in &plan.blocks {
+            let spatial = trace.layers[block.layers[0].index].spatial;
+            let raster = Raster::dense(batch, spatial, block.c_out);
+            s.blocks.push(raster.len());
+            at_least(&mut s.grad_block, raster.len());
+            s.sums(&raster, block.c_out);
+            at_least(
+                &mut s.grad_input,
+                Raster::dense(batch, spatial, block.c_in).len() + slack(block.c_in),
+            );
+            let mut kept = Vec::new();
+            for layer in &block.layers {
+                let last = layer
+                    .bottleneck
+                    .as_ref()
+                    .map_or(&layer.conv1, |(_, conv2)| conv2);
+                let padding = last.window.padding;
+                let padded = |channels| Raster::dense(batch, spatial, channels).with_halo(padding);
+                at_least(&mut s.rectified, padded(last.c_in).len());
+                at_least(
+                    &mut s.grad_new,
+                    padded(last.c_out).len() + slack(last.c_out),
+                );
+                s.weight(last, &padded(last.c_out), isa);
+                if layer.bottleneck.is_some() {
+                    let bottleneck = Raster::dense(batch, spatial, layer.conv1.c_out);
+                    kept.push(bottleneck.len());
+                    at_least(
+                        &mut s.grad_bottleneck,
+                        bottleneck.len() + slack(layer.conv1.c_out),
+                    );
+                    s.weight(&layer.conv1, &bottleneck, isa);
+                    s.sums(&bottleneck, layer.conv1.c_out);
+                }
+            }
+            s.bottlenecks.push(kept);
+        }
+        if memory_efficient {
+            let largest = s.bottlenecks.iter().flatten().max().copied();
+            s.bottlenecks = vec![largest.into_iter().collect()];
+        }
+        for transition in &plan.transitions {
+            let spatial = trace.layers[transition.norm.layer + 3].spatial;
+            at_least(
+                &mut s.pooled,
+                Raster::dense(batch, spatial, transition.conv.c_in).len(),
+            );
+            s.weight(
+                &transition.conv,
+                &Raster::dense(batch, spatial, transition.conv.c_out),
+                isa,
+            );
+        }
+        if let Some(window) = plan.stem.pool {
+            let pooled = window.output(trace.layers[0].spatial).unwrap_or([0; 3]);
+            s.winners = Raster::dense(batch, pooled, stem.c_out).len();
+        }
+        let linear = &plan.classifier;
+        s.features = batch * linear.c_in;
+        at_least(&mut s.pooled, s.features);
+        s.logits = batch * linear.c_out;
+        at_least(&mut s.grad_input, s.logits + slack(linear.c_out));
+        let classifier = Conv {
+            window: Window::POINT,
+            c_in: linear.c_in,
+            c_out: linear.c_out,
+            weight: 0..0,
+        };
+        s.weight(
+            &classifier,
+            &Raster::dense(batch, [1; 3], linear.c_out),
+            isa,
+        );
+        s
+    }
+
+    /// Room for the partial gradients of a convolution's weight.
+    fn weight(&mut self, conv: &Conv, output: &Raster, isa: Isa) {
+        let needed = WeightGradient::partials(isa, &conv.window, [conv.c_in, conv.c_out], output);
+        at_least(&mut self.partials, needed);
+    }
+
+    /// Room for sums of two values per channel over a map, in either way of cutting it.
+    fn sums(&mut self, map: &Raster, channels: usize) {
+        let by_rows = norm::partial_sums(map, channels);
+        at_least(&mut self.sums, by_rows.max(conv::tasks(map) * 2 * channels));
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) fn bytes(&self) -> usize {
+        let values = self.image
+            + self.map
+            + self.blocks.iter().sum::<usize>()
+            + self.bottlenecks.iter().flatten().sum::<usize>()
+            + self.rectified
+            + self.features
+            + self.logits
+            + 2 * self.pooled
+            + self.grad_block
+            + self.grad_new
+            + self.grad_bottleneck
+            + self.grad_input
+            + self.partials;
+        values * size_of::<f32>() + self.sums * size_of::<f64>() + self.winners
+    }
+}
+
+impl Activations {
+    /// Grows the buffers that are too short.
+    pub(super) fn reserve(&mut self, s: &Sizes) {
+        fn grow(buffer: &mut Buffer, len: usize) {
+            if buffer.len() < len {
+                *buffer = Buffer::zeroed(len);
+            }
+        }
+        fn grow_all(buffers: &mut Vec<Buffer>, lens: &[usize]) {
+            buffers.resize_with(lens.len(), Buffer::default);
+            for (buffer, len) in buffers.iter_mut().zip(lens) {
+                grow(buffer, *len);
+            }
+        }
+        grow(&mut self.image, s.image);
+        grow(&mut self.map, s.map);
+        if self.winners.len() < s.winners {
+            self.winners.resize(s.winners, 0);
+        }
+        grow_all(&mut self.blocks, &s.blocks);
+        self.bottlenecks.resize_with(s.bottlenecks.len(), Vec::new);
+        for (buffers, lens) in self.bottlenecks.iter_mut().zip(&s.bottlenecks) {
+            grow_all(buffers, lens);
+        }
+        grow(&mut self.rectified, s.rectified);
+        grow(&mut self.features, s.features);
+        grow(&mut self.logits, s.logits);
+        grow(&mut self.pooled, s.pooled);
+        grow(&mut self.grad_pooled, s.pooled);
+        grow(&mut self.grad_block, s.grad_block);
+        grow(&mut self.grad_new, s.grad_new);
+        grow(&mut self.grad_bottleneck, s.grad_bottleneck);
+        grow(&mut self.grad_input, s.grad_input);
+        grow(&mut self.partials, s.partials);
+        if self.sums.len() < s.sums {
+            self.sums.resize(s.sums, 0.0);
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! The backward pass: from the logits' gradient to every parameter's.
+//!
+//! A dense block's gradient buffer is filled by its consumers, last layer first. Each consumer adds its share as its
+//! input-gradient product is stored; what the batch statistics contribute is kept as two numbers per channel
+//! ([`Shares`]) and applied once, when the channel's producer is reached.
+
+use densenet_kernels::{
+    Isa, Operand, Panels, Raster,
+    conv::{self, Conv as Convolution, Source, Store},
+    dropout::Dropout,
+    norm::{self, Combination, NormBackward},
+    pool::{self, PooledNorm},
+    weight_gradient::WeightGradient,
+};
+use densenet_spec::Window;
+
+use super::{
+    LastPass, Network,
+    forward::{bottleneck_place, convolve, rectify, whole},
+    statistics::MapStatistics,
+};
+use crate::{
+    NetworkError,
+    plan::{Conv, Norm, Plan},
+};
+
+/// What the norms over a block's buffer contribute to its gradient through the batch statistics.
+pub(super) struct Shares {
+    /// B = Σ_l γ_l · mean(g_l) per channel of the block at hand.
+    b: Vec<f64>,
+    /// Q = Σ_l γ_l · mean(g_l · x̂) per channel.
+    q: Vec<f64>,
+    /// The last norm's Σ g and Σ g·x̂.
+    sum_g: Vec<f64>,
+    sum_gx: Vec<f64>,
+    /// The coefficients of a [`Combination`].
+    of_grad: Vec<f32>,
+    of_input: Vec<f32>,
+    constant: Vec<f32>,
+}
+
+impl Shares {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let widest = plan
+            .norms()
+            .map(|n| n.channels)
+            .chain(plan.blocks.iter().map(|b| b.c_out))
+            .max()
+            .unwrap_or(0);
+        Shares {
+            b: vec![0.0; widest],
+            q: vec![0.0; widest],
+            sum_g: vec![0.0; widest],
+            sum_gx: vec![0.0; widest],
+            of_grad: vec![0.0; widest],
+            of_input: vec![0.0; widest],
+            constant: vec![0.0; widest],
+        }
+    }
+
+    /// Forgets the last block.
+    fn clear(&mut self) {
+        self.b.fill(0.0);
+        self.q.fill(0.0);
+    }
+
+    /// Adds the last sums as one more layer's share.
+    fn add(&mut self, gamma: &[f32], count: usize) {
+        let count = count as f64;
+        for (c, gamma) in gamma.iter().enumerate() {
+            let gamma = f64::from(*gamma);
+            self.b[c] += gamma * self.sum_g[c] / count;
+            self.q[c] += gamma * self.sum_gx[c] / count;
+        }
+    }
+
+    /// `g − s·B − s²·Q·(x − μ)` for some channels of the block's buffer.
+    fn rest<'a>(
+        &'a mut self,
+        channels: std::ops::Range<usize>,
+        map: &'a MapStatistics,
+    ) -> Combination<'a> {
+        let n = channels.len();
+        for (i, c) in channels.clone().enumerate() {
+            let s = f64::from(map.inv_std[c]);
+            self.of_grad[i] = 1.0;
+            self.of_input[i] = (-s * s * self.q[c]) as f32;
+            self.constant[i] = (-s * self.b[c]) as f32;
+        }
+        self.combination(n, &map.mean[channels])
+    }
+
+    /// The whole backward of a norm whose input nobody else reads, from the last sums: `γ·s·(g − mean(g) − x̂·mean(g·x̂))`,
+    /// or `scale·g` for a frozen one.
+    fn own<'a>(
+        &'a mut self,
+        scale: &[f32],
+        frozen: bool,
+        map: &'a MapStatistics,
+    ) -> Combination<'a> {
+        let count = map.count.max(1) as f64;
+        for (c, scale) in scale.iter().enumerate() {
+            let a = f64::from(*scale);
+            let s = f64::from(map.inv_std[c]);
+            let (b, q) = match frozen {
+                true => (0.0, 0.0),
+                false => (self.sum_g[c] / count, self.sum_gx[c] / count),
+            };
+            self.of_grad[c] = *scale;
+            self.of_input[c] = (-a * s * q) as f32;
+            self.constant[c] = (-a * b) as f32;
+        }
+        self.combination(scale.len(), &map.mean)
+    }
+
+    fn combination<'a>(&'a self, n: usize, mean: &'a [f32]) -> Combination<'a> {
+        Combination {
+            of_grad: &self.of_grad[..n],
+            of_input: &self.of_input[..n],
+            constant: &self.constant[..n],
+            mean,
+        }
+    }
+
+    /// The last sums as the gradients of γ (Σ g·x̂) and β (Σ g).
+    fn add_to(&self, norm: &Norm, gradients: &mut [f32]) {
+        for (grad, sum) in gradients[norm.gamma.clone()].iter_mut().zip(&self.sum_gx) {
+            *grad += *sum as f32;
+        }
+        for (grad, sum) in gradients[norm.beta.clone()].iter_mut().zip(&self.sum_g) {
+            *grad += *sum as f32;
+        }
+    }
+
+    fn sums(&mut self, channels: usize) -> [&mut [f64]; 2] {
+        [&mut self.sum_g[..channels], &mut self.sum_gx[..channels]]
+    }
+}
+
+/// What packs and multiplies.
+struct Engine<'a> {
+    isa: Isa,
+    panels: &'a mut Panels,
+    parameters: &'a [f32],
+    partials: &'a mut [f32],
+}
+
+impl Engine<'_> {
+    /// Adds a convolution's weight gradient to `gradients`.
+    fn weight(
+        &mut self,
+        conv: &Conv,
+        source: Source<'_>,
+        grad_output: (&[f32], Raster),
+        gradients: &mut [f32],
+    ) -> Result<(), NetworkError> {
+        let gradient = WeightGradient {
+            window: conv.window,
+            c_in: conv.c_in,
+            source,
+            c_out: conv.c_out,
+            grad_output,
+        };
+        Ok(gradient.run(self.isa, &mut gradients[conv.weight.clone()], self.partials)?)
+    }
+
+    /// Computes the gradient at a convolution's input.
+    fn input(
+        &mut self,
+        conv: &Conv,
+        (grad_output, raster): (&[f32], Raster),
+        (grad_input, to): (&mut [f32], &Raster),
+        store: Store<'_>,
+    ) -> Result<(), NetworkError> {
+        let weight = &self.parameters[conv.weight.clone()];
+        self.panels
+            .pack(weight, conv.sizes(), Operand::BackwardInput)?;
+        let convolution = Convolution {
+            window: conv.window,
+            c_in: conv.c_out,
+            source: Source::Map(grad_output, raster),
+            weights: self.panels,
+        };
+        Ok(convolution.run(grad_input, to, store)?)
+    }
+}
+
+impl Network {
+    /// Adds the gradients of the last [`Network::forward`] to [`Network::gradients`], given the gradient at its logits,
+    /// `[batch, num_classes]`.
+    ///
+    /// # Errors
+    /// There was no forward pass, or the gradient has another length.
+    pub fn backward(&mut self, grad_logits: &[f32]) -> Result<(), NetworkError> {
+        let classes = self.plan.classifier.c_out;
+        let expected = self.last.map_or(0, |pass| pass.batch * classes);
+        let Some(pass) = self.last.filter(|_| grad_logits.len() == expected) else {
+            return Err(NetworkError::Backward {
+                expected,
+                found: grad_logits.len(),
+            });
+        };
+        let trace = self.plan.architecture.trace(pass.spatial)?;
+        // Nothing before the first trained stage needs a gradient.
+        let first = self
+            .frozen
+            .iter()
+            .position(|f| !f)
+            .unwrap_or(self.frozen.len());
+        let size = |block: usize| trace.layers[self.plan.blocks[block].layers[0].index].spatial;
+        let rasters: Vec<Raster> = (0..self.plan.blocks.len())
+            .map(|b| Raster::dense(pass.batch, size(b), self.plan.blocks[b].c_out))
+            .collect();
+        let last = rasters.len() - 1;
+        self.head_backward(grad_logits, &rasters[last], first)?;
+        for block in (0..rasters.len()).rev() {
+            if self.plan.blocks[block].stage < first {
+                return Ok(());
+            }
+            self.block_backward(block, &rasters[block], pass)?;
+            if block > 0 {
+                let stage = self.plan.transitions[block - 1].stage;
+                if stage < first {
+                    return Ok(());
+                }
+                self.transition_backward(block - 1, &rasters[block - 1], &rasters[block])?;
+            }
+        }
+        if first == 0 {
+            self.stem_backward(pass, trace.layers[0].spatial, &rasters[0])?;
+        }
+        Ok(())
+    }
+
+    fn head_backward(
+        &mut self,
+        grad_logits: &[f32],
+        block: &Raster,
+        first: usize,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            frozen,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let linear = &plan.classifier;
+        let conv = Conv {
+            window: Window::POINT,
+            c_in: linear.c_in,
+            c_out: linear.c_out,
+            weight: linear.weight.clone(),
+        };
+        let mut engine = Engine {
+            isa: self.isa,
+            panels: &mut self.panels,
+            parameters: &self.parameters,
+            partials: &mut a.partials,
+        };
+        a.grad_input[..grad_logits.len()].copy_from_slice(grad_logits);
+        let logits = Raster::dense(block.batch, [1; 3], linear.c_out);
+        let features = Raster::dense(block.batch, [1; 3], linear.c_in);
+        let classifier = frozen.len() - 1;
+        if !frozen[classifier] {
+            engine.weight(
+                &conv,
+                Source::Map(&a.features, features),
+                (&a.grad_input, logits),
+                gradients,
+            )?;
+            for sample in grad_logits.chunks_exact(linear.c_out) {
+                let bias = &mut gradients[linear.bias.clone()];
+                bias.iter_mut().zip(sample).for_each(|(b, g)| *b += g);
+            }
+        }
+        if first == classifier {
+            return Ok(());
+        }
+        let target = (&mut a.grad_pooled[..], &features);
+        engine.input(&conv, (&a.grad_input, logits), target, Store::Overwrite)?;
+        let last = plan.blocks.len() - 1;
+        let map = &statistics.blocks[last];
+        let norm = plan.final_norm.as_ref();
+        let pooled = norm.map(|norm| PooledNorm {
+            input: &a.blocks[last],
+            affine: norm.affine(&statistics.folded),
+            statistics: map.first(norm.channels),
+        });
+        shares.clear();
+        pool::average_pool_backward(
+            self.isa,
+            &whole(block.spatial),
+            (&a.grad_pooled, &features),
+            (&mut a.grad_block, block),
+            pooled,
+            (shares.sums(linear.c_in), &mut a.sums, linear.c_in),
+        )?;
+        if let Some(norm) = norm
+            && !frozen[plan.architecture.layers()[norm.layer].stage]
+        {
+            shares.add_to(norm, gradients);
+            shares.add(&self.parameters[norm.gamma.clone()], map.count);
+        }
+        Ok(())
+    }
+
+    fn block_backward(
+        &mut self,
+        index: usize,
+        raster: &Raster,
+        pass: LastPass,
+    ) -> Result<(), NetworkError> {
+        for layer in (0..self.plan.blocks[index].layers.len()).rev() {
+            self.layer_backward(index, layer, raster, pass)?;
+        }
+        // What is left is the gradient at the block's input.
+        let Network {
+            plan,
+            activations: a,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let c_in = plan.blocks[index].c_in;
+        let input = Raster::dense(raster.batch, raster.spatial, c_in);
+        let rest = shares.rest(0..c_in, &statistics.blocks[index]);
+        let (grad, map) = ((&a.grad_block[..], raster), (&a.blocks[index][..], raster));
+        Ok(norm::combine(
+            self.isa,
+            rest,
+            grad,
+            map,
+            (&mut a.grad_input, &input),
+        )?)
+    }
+
+    fn layer_backward(
+        &mut self,
+        index: usize,
+        l: usize,
+        raster: &Raster,
+        pass: LastPass,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let (isa, block) = (self.isa, &plan.blocks[index]);
+        let (layer, frozen) = (&block.layers[l], self.frozen[block.stage]);
+        let place = bottleneck_place(layer, (index, l), self.memory_efficient);
+        let map = &statistics.blocks[index];
+        let folded = &statistics.folded;
+        let mut engine = Engine {
+            isa,
+            panels: &mut self.panels,
+            parameters: &self.parameters,
+            partials: &mut a.partials,
+        };
+        let last = layer
+            .bottleneck
+            .as_ref()
+            .map_or(&layer.conv1, |(_, conv2)| conv2);
+        let new =
+            Raster::dense(raster.batch, raster.spatial, last.c_out).with_halo(last.window.padding);
+
+        // The gradient at the new features: every consumer is done.
+        norm::clear_halo(&mut a.grad_new, &new)?;
+        let channels = layer.c_in..layer.c_in + last.c_out;
+        let at = raster.at(layer.c_in);
+        let rest = shares.rest(channels, map);
+        norm::combine(
+            isa,
+            rest,
+            (&a.grad_block, &at),
+            (&a.blocks[index], &at),
+            (&mut a.grad_new, &new),
+        )?;
+        let rate = plan.architecture.config().drop_rate;
+        if rate > 0.0 && !frozen {
+            let dropout = Dropout {
+                seed: self.dropout_seed,
+                step: pass.step,
+                layer: layer.index as u32,
+                rate,
+            };
+            dropout.apply(last.c_out, &mut a.grad_new, &new)?;
+        }
+
+        // The last convolution.
+        if let (Some((i, j)), true) = (place, self.memory_efficient) {
+            let bottleneck = Raster::dense(raster.batch, raster.spatial, layer.conv1.c_out);
+            let source = Source::NormRelu(&a.blocks[index], *raster, layer.norm1.affine(folded));
+            let target = (&mut a.bottlenecks[i][j][..], &bottleneck);
+            convolve(
+                (isa, engine.panels, engine.parameters),
+                &layer.conv1,
+                source,
+                target,
+            )?;
+        }
+        let bottleneck = place.map(|(i, j)| &a.bottlenecks[i][j][..]);
+        let input = (&a.blocks[index][..], raster);
+        let padded = rectify(isa, layer, input, bottleneck, (folded, &mut a.rectified))?;
+        if !frozen {
+            engine.weight(
+                last,
+                Source::Map(&a.rectified, padded),
+                (&a.grad_new, new),
+                gradients,
+            )?;
+        }
+        let norm1 = layer.norm1.affine(folded);
+        // Back to the first convolution's output: through norm2, or no further without a bottleneck.
+        let (grad, at) = match (&layer.bottleneck, bottleneck) {
+            (Some((norm2, conv2)), Some(bottleneck)) => {
+                let own = &statistics.bottlenecks[index][l];
+                let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
+                let grad = &mut a.grad_bottleneck;
+                engine.input(
+                    conv2,
+                    (&a.grad_new, new),
+                    (&mut grad[..], &dense),
+                    Store::Overwrite,
+                )?;
+                let affine = norm2.affine(folded);
+                norm::mask_and_sum(
+                    isa,
+                    (bottleneck, &dense),
+                    (affine, own.first(norm2.channels)),
+                    (&mut grad[..], &dense),
+                    (shares.sums(norm2.channels), &mut a.sums),
+                )?;
+                if !frozen {
+                    shares.add_to(norm2, gradients);
+                }
+                let whole = shares.own(affine.scale, frozen, own);
+                norm::combine_in_place(isa, whole, (bottleneck, &dense), (&mut grad[..], &dense))?;
+                if !frozen {
+                    let source = Source::NormRelu(&a.blocks[index], *raster, norm1);
+                    engine.weight(&layer.conv1, source, (grad, dense), gradients)?;
+                }
+                (&a.grad_bottleneck, dense)
+            }
+            _ => (&a.grad_new, new),
+        };
+
+        // The first convolution and norm1, into the block's gradient.
+        let tasks = conv::tasks(raster);
+        let sums = &mut a.sums[..tasks * 2 * layer.c_in];
+        sums.fill(0.0);
+        let store = Store::NormBackward(NormBackward {
+            input: &a.blocks[index],
+            affine: norm1,
+            statistics: map.first(layer.c_in),
+            sums,
+        });
+        engine.input(&layer.conv1, (grad, at), (&mut a.grad_block, raster), store)?;
+        if !frozen {
+            norm::reduce(&a.sums, tasks, layer.c_in, shares.sums(layer.c_in));
+            shares.add_to(&layer.norm1, gradients);
+            shares.add(&self.parameters[layer.norm1.gamma.clone()], map.count);
+        }
+        Ok(())
+    }
+
+    /// From the gradient at block `index + 1`'s input to block `index`'s gradient buffer.
+    fn transition_backward(
+        &mut self,
+        index: usize,
+        block: &Raster,
+        next: &Raster,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let transition = &plan.transitions[index];
+        let (conv, frozen) = (&transition.conv, self.frozen[transition.stage]);
+        let affine = transition.norm.affine(&statistics.folded);
+        let pooled = Raster::dense(next.batch, next.spatial, conv.c_in);
+        let output = Raster::dense(next.batch, next.spatial, conv.c_out);
+        let mut engine = Engine {
+            isa: self.isa,
+            panels: &mut self.panels,
+            parameters: &self.parameters,
+            partials: &mut a.partials,
+        };
+        if !frozen {
+            let source = (&a.blocks[index][..], block, Some(affine));
+            let target = (&mut a.pooled[..], &pooled);
+            pool::average_pool(self.isa, &transition.pool, source, target, conv.c_in)?;
+            engine.weight(
+                conv,
+                Source::Map(&a.pooled, pooled),
+                (&a.grad_input, output),
+                gradients,
+            )?;
+        }
+        let target = (&mut a.grad_pooled[..], &pooled);
+        engine.input(conv, (&a.grad_input, output), target, Store::Overwrite)?;
+        let map = &statistics.blocks[index];
+        let norm = PooledNorm {
+            input: &a.blocks[index],
+            affine,
+            statistics: map.first(conv.c_in),
+        };
+        shares.clear();
+        pool::average_pool_backward(
+            self.isa,
+            &transition.pool,
+            (&a.grad_pooled, &pooled),
+            (&mut a.grad_block, block),
+            Some(norm),
+            (shares.sums(conv.c_in), &mut a.sums, conv.c_in),
+        )?;
+        if !frozen {
+            shares.add_to(&transition.norm, gradients);
+            shares.add(&self.parameters[transition.norm.gamma.clone()], map.count);
+        }
+        Ok(())
+    }
+
+    fn stem_backward(
+        &mut self,
+        pass: LastPass,
+        size: [usize; 3],
+        block: &Raster,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let (stem, conv) = (&plan.stem, &plan.stem.conv);
+        let map = Raster::dense(pass.batch, size, conv.c_out);
+        let input = Raster::dense(pass.batch, block.spatial, conv.c_out);
+        let grad = match stem.pool {
+            Some(window) => {
+                let from = (&a.grad_input[..], &input);
+                let to = (&mut a.grad_bottleneck[..], &map);
+                pool::max_pool_backward(&window, &a.winners, from, to, conv.c_out)?;
+                &mut a.grad_bottleneck
+            }
+            None => &mut a.grad_input,
+        };
+        if let Some(norm) = &stem.norm {
+            let affine = norm.affine(&statistics.folded);
+            norm::mask_and_sum(
+                self.isa,
+                (&a.map, &map),
+                (affine, statistics.stem.first(norm.channels)),
+                (&mut grad[..], &map),
+                (shares.sums(norm.channels), &mut a.sums),
+            )?;
+            shares.add_to(norm, gradients);
+            let whole = shares.own(affine.scale, false, &statistics.stem);
+            norm::combine_in_place(self.isa, whole, (&a.map, &map), (&mut grad[..], &map))?;
+        }
+        let image =
+            Raster::dense(pass.batch, pass.spatial, conv.c_in).with_halo(conv.window.padding);
+        let mut engine = Engine {
+            isa: self.isa,
+            panels: &mut self.panels,
+            parameters: &self.parameters,
+            partials: &mut a.partials,
+        };
+        engine.weight(conv, Source::Map(&a.image, image), (grad, map), gradients)
+    }
+}

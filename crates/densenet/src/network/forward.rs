@@ -1,0 +1,478 @@
+//! The forward pass with batch statistics.
+
+use densenet_kernels::{
+    Isa, Operand, Panels, Raster,
+    conv::{Conv as Convolution, Source, Store},
+    dropout::Dropout,
+    norm, pool,
+};
+use densenet_spec::Window;
+
+use super::{LastPass, Network, Sizes, statistics::MapStatistics};
+use crate::{
+    Input, NetworkError,
+    plan::{Conv, DenseLayer, Norm, Plan},
+};
+
+/// A layer's forward needs the same things everywhere: how to pack a weight and run it.
+pub(super) fn convolve(
+    (isa, panels, parameters): (Isa, &mut Panels, &[f32]),
+    conv: &Conv,
+    source: Source<'_>,
+    (output, raster): (&mut [f32], &Raster),
+) -> Result<(), NetworkError> {
+    debug_assert_eq!(panels.isa(), isa);
+    panels.pack(
+        &parameters[conv.weight.clone()],
+        conv.sizes(),
+        Operand::Forward,
+    )?;
+    let convolution = Convolution {
+        window: conv.window,
+        c_in: conv.c_in,
+        source,
+        weights: panels,
+    };
+    Ok(convolution.run(output, raster, Store::Overwrite)?)
+}
+
+impl Network {
+    /// Runs the network in training mode and returns the logits, `[batch, num_classes]`.
+    ///
+    /// Norms use the batch's statistics (running ones in frozen stages); the running statistics wait for
+    /// [`Network::update_running_statistics`]. `step` selects dropout's masks.
+    ///
+    /// # Errors
+    /// The input does not fit the network, or a norm would see a single value per channel.
+    pub fn forward(&mut self, input: Input<'_>, step: u64) -> Result<&[f32], NetworkError> {
+        let trace = input.trace(&self.plan)?;
+        self.last = None;
+        self.check_statistics(&trace, input.batch)?;
+        let sizes = Sizes::new(
+            &self.plan,
+            &trace,
+            input.batch,
+            self.memory_efficient,
+            self.isa,
+        );
+        self.activations.reserve(&sizes);
+        let pass = LastPass {
+            batch: input.batch,
+            spatial: input.spatial,
+            step,
+        };
+        let mut spatial = self.stem_forward(input, trace.layers[0].spatial)?;
+        for block in 0..self.plan.blocks.len() {
+            let raster = Raster::dense(pass.batch, spatial, self.plan.blocks[block].c_out);
+            self.block_forward(block, &raster, step)?;
+            if block < self.plan.transitions.len() {
+                spatial = self.transition_forward(block, &raster)?;
+            }
+        }
+        self.head_forward(pass.batch, spatial)?;
+        self.last = Some(pass);
+        Ok(&self.activations.logits[..sizes.logits])
+    }
+
+    /// Every trained norm must see more than one value per channel.
+    fn check_statistics(
+        &self,
+        trace: &densenet_spec::Trace,
+        batch: usize,
+    ) -> Result<(), NetworkError> {
+        let layers = self.plan.architecture.layers();
+        for norm in self.plan.norms() {
+            let values = batch * trace.layers[norm.layer].spatial.iter().product::<usize>();
+            if values < 2 && !self.frozen[layers[norm.layer].stage] {
+                return Err(NetworkError::SingleValue {
+                    layer: layers[norm.layer].name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn stem_forward(
+        &mut self,
+        input: Input<'_>,
+        size: [usize; 3],
+    ) -> Result<[usize; 3], NetworkError> {
+        let (stem, a) = (&self.plan.stem, &mut self.activations);
+        let conv = &stem.conv;
+        let image = Raster::dense(input.batch, input.spatial, conv.c_in);
+        let padded = image.with_halo(conv.window.padding);
+        norm::clear_halo(&mut a.image, &padded)?;
+        norm::copy(conv.c_in, (input.data, &image), (&mut a.image, &padded))?;
+        let map = Raster::dense(input.batch, size, conv.c_out);
+        let block = |spatial| Raster::dense(input.batch, spatial, self.plan.blocks[0].c_out);
+        let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+        if stem.norm.is_none() && stem.pool.is_none() {
+            convolve(
+                engine,
+                conv,
+                Source::Map(&a.image, padded),
+                (&mut a.blocks[0], &block(size)),
+            )?;
+            return Ok(size);
+        }
+        convolve(
+            engine,
+            conv,
+            Source::Map(&a.image, padded),
+            (&mut a.map, &map),
+        )?;
+        let mut affine = None;
+        if let Some(norm) = &stem.norm {
+            let statistics = &mut self.statistics.stem;
+            measure(
+                self.isa,
+                (&a.map, &map),
+                0..conv.c_out,
+                statistics,
+                &mut a.sums,
+                &self.plan,
+            )?;
+            let folded = &mut self.statistics.folded;
+            let buffers = self.frozen[0].then_some(&self.buffers[..]);
+            fold(
+                norm,
+                statistics,
+                (&self.parameters, buffers),
+                &self.plan,
+                folded,
+            );
+            affine = Some(norm.affine(&self.statistics.folded));
+        }
+        match (stem.pool, affine) {
+            (Some(window), affine) => {
+                let pooled = window.output(size).unwrap_or(size);
+                let source = (&a.map[..], &map, affine);
+                let target = (&mut a.blocks[0][..], &block(pooled));
+                pool::max_pool(
+                    self.isa,
+                    &window,
+                    source,
+                    target,
+                    conv.c_out,
+                    &mut a.winners,
+                )?;
+                Ok(pooled)
+            }
+            (None, Some(affine)) => {
+                norm::normalise_relu(
+                    self.isa,
+                    (&a.map, &map),
+                    affine,
+                    (&mut a.blocks[0], &block(size)),
+                )?;
+                Ok(size)
+            }
+            (None, None) => Ok(size),
+        }
+    }
+
+    fn block_forward(
+        &mut self,
+        index: usize,
+        raster: &Raster,
+        step: u64,
+    ) -> Result<(), NetworkError> {
+        let block = &self.plan.blocks[index];
+        let frozen = self.frozen[block.stage];
+        let statistics = &mut self.statistics;
+        let a = &mut self.activations;
+        measure(
+            self.isa,
+            (&a.blocks[index], raster),
+            0..block.c_in,
+            &mut statistics.blocks[index],
+            &mut a.sums,
+            &self.plan,
+        )?;
+        let config = self.plan.architecture.config();
+        for (l, layer) in block.layers.iter().enumerate() {
+            let buffers = frozen.then_some(&self.buffers[..]);
+            fold(
+                &layer.norm1,
+                &statistics.blocks[index],
+                (&self.parameters, buffers),
+                &self.plan,
+                &mut statistics.folded,
+            );
+            let bottleneck = bottleneck_place(layer, (index, l), self.memory_efficient);
+            if let (Some((norm2, _)), Some((i, j))) = (&layer.bottleneck, bottleneck) {
+                let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
+                let source = Source::NormRelu(
+                    &a.blocks[index],
+                    *raster,
+                    layer.norm1.affine(&statistics.folded),
+                );
+                let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+                let target = &mut a.bottlenecks[i][j];
+                convolve(engine, &layer.conv1, source, (&mut target[..], &dense))?;
+                let own = &mut statistics.bottlenecks[index][l];
+                measure(
+                    self.isa,
+                    (target, &dense),
+                    0..norm2.channels,
+                    own,
+                    &mut a.sums,
+                    &self.plan,
+                )?;
+                fold(
+                    norm2,
+                    own,
+                    (&self.parameters, buffers),
+                    &self.plan,
+                    &mut statistics.folded,
+                );
+            }
+            let padded = rectify(
+                self.isa,
+                layer,
+                (&a.blocks[index], raster),
+                bottleneck.map(|(i, j)| &a.bottlenecks[i][j][..]),
+                (&statistics.folded, &mut a.rectified),
+            )?;
+            let last = layer
+                .bottleneck
+                .as_ref()
+                .map_or(&layer.conv1, |(_, conv2)| conv2);
+            let new = raster.at(layer.c_in);
+            let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+            convolve(
+                engine,
+                last,
+                Source::Map(&a.rectified, padded),
+                (&mut a.blocks[index], &new),
+            )?;
+            if config.drop_rate > 0.0 && !frozen {
+                let dropout = Dropout {
+                    seed: self.dropout_seed,
+                    step,
+                    layer: layer.index as u32,
+                    rate: config.drop_rate,
+                };
+                dropout.apply(last.c_out, &mut a.blocks[index], &new)?;
+            }
+            let channels = layer.c_in..layer.c_in + last.c_out;
+            measure(
+                self.isa,
+                (&a.blocks[index], raster),
+                channels,
+                &mut statistics.blocks[index],
+                &mut a.sums,
+                &self.plan,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn transition_forward(
+        &mut self,
+        index: usize,
+        raster: &Raster,
+    ) -> Result<[usize; 3], NetworkError> {
+        let transition = &self.plan.transitions[index];
+        let buffers = self.frozen[transition.stage].then_some(&self.buffers[..]);
+        let folded = &mut self.statistics.folded;
+        fold(
+            &transition.norm,
+            &self.statistics.blocks[index],
+            (&self.parameters, buffers),
+            &self.plan,
+            folded,
+        );
+        let a = &mut self.activations;
+        let affine = transition.norm.affine(&self.statistics.folded);
+        let (conv, window) = (&transition.conv, &transition.pool);
+        let spatial = window.output(raster.spatial).unwrap_or(raster.spatial);
+        let pooled = Raster::dense(raster.batch, spatial, conv.c_in);
+        let source = (&a.blocks[index][..], raster, Some(affine));
+        pool::average_pool(
+            self.isa,
+            window,
+            source,
+            (&mut a.pooled, &pooled),
+            conv.c_in,
+        )?;
+        let next = Raster::dense(raster.batch, spatial, self.plan.blocks[index + 1].c_out);
+        let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+        convolve(
+            engine,
+            conv,
+            Source::Map(&a.pooled, pooled),
+            (&mut a.blocks[index + 1], &next),
+        )?;
+        Ok(spatial)
+    }
+
+    fn head_forward(&mut self, batch: usize, spatial: [usize; 3]) -> Result<(), NetworkError> {
+        let linear = &self.plan.classifier;
+        let last = self.plan.blocks.len() - 1;
+        let layers = self.plan.architecture.layers();
+        let raster = Raster::dense(batch, spatial, linear.c_in);
+        if let Some(norm) = &self.plan.final_norm {
+            let buffers = self.frozen[layers[norm.layer].stage].then_some(&self.buffers[..]);
+            let folded = &mut self.statistics.folded;
+            fold(
+                norm,
+                &self.statistics.blocks[last],
+                (&self.parameters, buffers),
+                &self.plan,
+                folded,
+            );
+        }
+        let a = &mut self.activations;
+        let affine = self
+            .plan
+            .final_norm
+            .as_ref()
+            .map(|n| n.affine(&self.statistics.folded));
+        let everything = whole(spatial);
+        let features = Raster::dense(batch, [1; 3], linear.c_in);
+        let source = (&a.blocks[last][..], &raster, affine);
+        pool::average_pool(
+            self.isa,
+            &everything,
+            source,
+            (&mut a.features, &features),
+            linear.c_in,
+        )?;
+        let weight = &self.parameters[linear.weight.clone()];
+        self.panels
+            .pack(weight, [1, linear.c_in, linear.c_out], Operand::Forward)?;
+        let convolution = Convolution {
+            window: Window::POINT,
+            c_in: linear.c_in,
+            source: Source::Map(&a.features, features),
+            weights: &self.panels,
+        };
+        let logits = Raster::dense(batch, [1; 3], linear.c_out);
+        convolution.run(&mut a.logits, &logits, Store::Overwrite)?;
+        let bias = &self.parameters[linear.bias.clone()];
+        for sample in a.logits[..logits.len()].chunks_exact_mut(linear.c_out) {
+            sample.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
+        }
+        Ok(())
+    }
+
+    /// Moves the running statistics of every trained norm towards the last forward pass's batch.
+    ///
+    /// Separate from `forward`, so that a batch whose loss or gradient turns out not to be finite leaves no trace.
+    pub fn update_running_statistics(&mut self) {
+        if self.last.is_none() {
+            return;
+        }
+        let momentum = self.config().bn_momentum;
+        let (plan, statistics) = (&self.plan, &self.statistics);
+        let layers = plan.architecture.layers();
+        let buffers = &mut self.buffers;
+        let mut update = |norm: &Norm, map: &MapStatistics| {
+            if !self.frozen[layers[norm.layer].stage] {
+                map.update_running(norm, momentum, buffers);
+            }
+        };
+        if let Some(norm) = &plan.stem.norm {
+            update(norm, &statistics.stem);
+        }
+        for (i, block) in plan.blocks.iter().enumerate() {
+            for (l, layer) in block.layers.iter().enumerate() {
+                update(&layer.norm1, &statistics.blocks[i]);
+                if let Some((norm2, _)) = &layer.bottleneck {
+                    update(norm2, &statistics.bottlenecks[i][l]);
+                }
+            }
+            if let Some(transition) = plan.transitions.get(i) {
+                update(&transition.norm, &statistics.blocks[i]);
+            }
+        }
+        if let (Some(norm), Some(map)) = (&plan.final_norm, statistics.blocks.last()) {
+            update(norm, map);
+        }
+        self.num_batches_tracked += 1;
+    }
+}
+
+/// Which buffer holds a layer's bottleneck, if it has one.
+pub(super) fn bottleneck_place(
+    layer: &DenseLayer,
+    (block, index): (usize, usize),
+    memory_efficient: bool,
+) -> Option<(usize, usize)> {
+    layer.bottleneck.as_ref()?;
+    Some(if memory_efficient {
+        (0, 0)
+    } else {
+        (block, index)
+    })
+}
+
+/// A window that covers the whole map.
+pub(super) fn whole(spatial: [usize; 3]) -> Window {
+    Window {
+        kernel: spatial,
+        stride: spatial,
+        padding: [0; 3],
+    }
+}
+
+/// Measures the batch statistics of some channels of a map.
+fn measure(
+    isa: Isa,
+    (map, raster): (&[f32], &Raster),
+    channels: std::ops::Range<usize>,
+    statistics: &mut MapStatistics,
+    sums: &mut [f64],
+    plan: &Plan,
+) -> Result<(), NetworkError> {
+    let mean = &mut statistics.mean_f64[channels.clone()];
+    let variance = &mut statistics.variance[channels.clone()];
+    norm::moments(
+        isa,
+        (map, &raster.at(channels.start)),
+        [mean, variance],
+        sums,
+    )?;
+    statistics.finish(channels, raster.pixels(), plan.architecture.config().bn_eps);
+    Ok(())
+}
+
+/// Folds a norm from the batch's statistics, or from the running ones where it is frozen (`buffers` given).
+fn fold(
+    norm: &Norm,
+    statistics: &MapStatistics,
+    (parameters, buffers): (&[f32], Option<&[f32]>),
+    plan: &Plan,
+    folded: &mut [f32],
+) {
+    match buffers {
+        Some(buffers) => norm.fold_running(
+            parameters,
+            buffers,
+            plan.architecture.config().bn_eps,
+            folded,
+        ),
+        None => statistics.fold(norm, parameters, folded),
+    }
+}
+
+/// Normalises and rectifies the input of a dense layer's last convolution into memory with a border of zeros: the
+/// bottleneck, or the block's channels where there is none. Returns where it lies.
+pub(super) fn rectify(
+    isa: Isa,
+    layer: &DenseLayer,
+    (block, raster): (&[f32], &Raster),
+    bottleneck: Option<&[f32]>,
+    (folded, rectified): (&[f32], &mut [f32]),
+) -> Result<Raster, NetworkError> {
+    let dense = |channels| Raster::dense(raster.batch, raster.spatial, channels);
+    let (last, norm, map, from) = match (&layer.bottleneck, bottleneck) {
+        (Some((norm2, conv2)), Some(map)) => (conv2, norm2, map, dense(norm2.channels)),
+        _ => (&layer.conv1, &layer.norm1, block, *raster),
+    };
+    let padded = dense(last.c_in).with_halo(last.window.padding);
+    norm::clear_halo(rectified, &padded)?;
+    norm::normalise_relu(isa, (map, &from), norm.affine(folded), (rectified, &padded))?;
+    Ok(padded)
+}

@@ -1,0 +1,522 @@
+//! A network compiled for inference.
+
+mod taps;
+mod workspace;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use densenet_kernels::{
+    Buffer, Isa, Operand, Panels, Raster,
+    conv::{Conv as Convolution, Source, Store},
+    norm::{self, Affine},
+    pool,
+};
+use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace, Window};
+use densenet_weights::StateDict;
+
+use crate::{
+    Input, NetworkError,
+    plan::{Block, Conv, Norm, Plan},
+};
+use taps::Taps;
+pub(crate) use workspace::Sizes;
+use workspace::Workspace;
+
+/// An inference plan: folded norms, packed weights, memory that is reused from run to run.
+///
+/// `run` may be called from several threads at a time.
+pub struct Predictor {
+    isa: Isa,
+    plan: Plan,
+    /// `scale` and `shift` of every norm, at [`Norm::folded`].
+    folded: Buffer,
+    stem: Panels,
+    blocks: Vec<Vec<LayerPanels>>,
+    transitions: Vec<Panels>,
+    classifier: Panels,
+    /// The classifier's bias as an affine store: ones and the bias.
+    ones: Vec<f32>,
+    bias: Vec<f32>,
+    /// Memory of runs that are over.
+    idle: Mutex<Vec<Workspace>>,
+}
+
+struct LayerPanels {
+    conv1: Panels,
+    conv2: Option<Panels>,
+}
+
+/// A named activation, channels-last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// The name it was asked for by.
+    pub name: String,
+    /// `[batch, depth, height, width, channels]`; after the global pooling `[batch, 1, 1, 1, channels]`.
+    pub shape: [usize; 5],
+    /// The values in that order.
+    pub data: Vec<f32>,
+}
+
+/// Logits and the activations that were asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// `[batch, num_classes]`
+    pub logits: Vec<f32>,
+    /// In the order in which they were asked for.
+    pub taps: Vec<Feature>,
+}
+
+/// How long a stage of a run took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageTime {
+    /// The stage's name.
+    pub name: String,
+    /// Wall time.
+    pub time: Duration,
+}
+
+impl Predictor {
+    /// Compiles the network `config` with the weights `state` for this machine's best instruction set.
+    ///
+    /// # Errors
+    /// The configuration cannot work, a tensor is missing or misshaped, or `DENSENET_ISA` is wrong.
+    pub fn new(config: &DenseNetConfig, state: &StateDict) -> Result<Self, NetworkError> {
+        let isa = Isa::active().map_err(NetworkError::Isa)?;
+        Self::with_isa(config, state, isa)
+    }
+
+    /// [`Predictor::new`] for a given instruction set.
+    ///
+    /// # Errors
+    /// As [`Predictor::new`].
+    pub fn with_isa(
+        config: &DenseNetConfig,
+        state: &StateDict,
+        isa: Isa,
+    ) -> Result<Self, NetworkError> {
+        let plan = Plan::new(config)?;
+        let mut learned = vec![0.0; plan.table.learned];
+        let mut buffers = vec![0.0; plan.table.buffers];
+        plan.table.load(state, &mut learned, &mut buffers)?;
+        let mut folded = Buffer::zeroed(plan.folded);
+        for norm in plan.norms() {
+            norm.fold_running(&learned, &buffers, config.bn_eps, &mut folded);
+        }
+        let pack = |conv: &Conv| {
+            let weight = &learned[conv.weight.clone()];
+            Panels::packed(isa, weight, conv.sizes(), Operand::Forward)
+        };
+        let linear = &plan.classifier;
+        let sizes = [1, linear.c_in, linear.c_out];
+        let weight = &learned[linear.weight.clone()];
+        let classifier = Panels::packed(isa, weight, sizes, Operand::Forward)?;
+        let block = |block: &Block| {
+            let layers = block.layers.iter().map(|layer| {
+                Ok(LayerPanels {
+                    conv1: pack(&layer.conv1)?,
+                    conv2: layer
+                        .bottleneck
+                        .as_ref()
+                        .map(|(_, c)| pack(c))
+                        .transpose()?,
+                })
+            });
+            layers.collect::<Result<Vec<_>, NetworkError>>()
+        };
+        let transitions = plan.transitions.iter().map(|t| pack(&t.conv));
+        Ok(Predictor {
+            isa,
+            folded,
+            stem: pack(&plan.stem.conv)?,
+            blocks: plan.blocks.iter().map(block).collect::<Result<_, _>>()?,
+            transitions: transitions.collect::<Result<_, _>>()?,
+            classifier,
+            ones: vec![1.0; linear.c_out],
+            bias: learned[linear.bias.clone()].to_vec(),
+            idle: Mutex::new(Vec::new()),
+            plan,
+        })
+    }
+
+    /// The network's architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.plan.architecture
+    }
+
+    /// The instruction set it was compiled for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The logits, `[batch, num_classes]`.
+    ///
+    /// # Errors
+    /// The input is too small for the network or its length does not fit its shape.
+    pub fn run(&self, input: Input<'_>) -> Result<Vec<f32>, NetworkError> {
+        self.execute(input, &mut Taps::none(), &mut |_, _| {})
+    }
+
+    /// The logits and the outputs of the layers or stages named in `taps`; [`Architecture::resolve`] says which names
+    /// there are.
+    ///
+    /// # Errors
+    /// As [`Predictor::run`], and for names that do not exist.
+    pub fn run_with_taps(&self, input: Input<'_>, taps: &[&str]) -> Result<Output, NetworkError> {
+        let mut taps = Taps::new(&self.plan.architecture, taps)?;
+        let logits = self.execute(input, &mut taps, &mut |_, _| {})?;
+        Ok(Output {
+            logits,
+            taps: taps.finish(),
+        })
+    }
+
+    /// The pyramid for use as a backbone: the outputs of the stem, every dense block, and the final norm with its ReLU
+    /// (where the network has one), from the finest to the coarsest.
+    ///
+    /// # Errors
+    /// As [`Predictor::run`].
+    pub fn features(&self, input: Input<'_>) -> Result<Vec<Feature>, NetworkError> {
+        let names: Vec<&str> = self
+            .plan
+            .architecture
+            .stages()
+            .iter()
+            .filter_map(|s| match s.kind {
+                StageKind::Stem | StageKind::DenseBlock(_) => Some(s.name.as_str()),
+                StageKind::FinalNorm => Some("relu5"),
+                _ => None,
+            })
+            .collect();
+        Ok(self.run_with_taps(input, &names)?.taps)
+    }
+
+    /// [`Predictor::run`] with the wall time of each stage.
+    ///
+    /// # Errors
+    /// As [`Predictor::run`].
+    pub fn run_timed(&self, input: Input<'_>) -> Result<(Vec<f32>, Vec<StageTime>), NetworkError> {
+        let mut times = Vec::new();
+        let logits = self.execute(input, &mut Taps::none(), &mut |stage, time| {
+            let name = self.plan.architecture.stages()[stage].name.clone();
+            times.push(StageTime { name, time });
+        })?;
+        Ok((logits, times))
+    }
+
+    fn execute(
+        &self,
+        input: Input<'_>,
+        taps: &mut Taps,
+        finished: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Vec<f32>, NetworkError> {
+        let trace = input.trace(&self.plan)?;
+        if input.batch == 0 {
+            return Ok(Vec::new());
+        }
+        let sizes = Sizes::new(&self.plan, &trace, input.batch);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut work = idle.pop().unwrap_or_default();
+        drop(idle);
+        work.reserve(&sizes);
+        let mut run = Run {
+            predictor: self,
+            batch: input.batch,
+            trace: &trace,
+            work: &mut work,
+            taps,
+        };
+        let result = run.all(input, finished);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(work);
+        result
+    }
+
+    fn affine(&self, norm: &Norm) -> Affine<'_> {
+        norm.affine(&self.folded)
+    }
+}
+
+impl Norm {
+    /// Folds the running statistics: `scale = γ / √(var + eps)`, `shift = β − scale · mean`.
+    pub(crate) fn fold_running(
+        &self,
+        learned: &[f32],
+        buffers: &[f32],
+        eps: f64,
+        folded: &mut [f32],
+    ) {
+        let (scale, shift) = folded[self.folded.clone()].split_at_mut(self.channels);
+        let (gamma, beta) = (&learned[self.gamma.clone()], &learned[self.beta.clone()]);
+        let mean = &buffers[self.running_mean.clone()];
+        let var = &buffers[self.running_var.clone()];
+        for c in 0..self.channels {
+            let inv_std = 1.0 / (f64::from(var[c]) + eps).sqrt();
+            let factor = f64::from(gamma[c]) * inv_std;
+            scale[c] = factor as f32;
+            shift[c] = (f64::from(beta[c]) - factor * f64::from(mean[c])) as f32;
+        }
+    }
+
+    /// The folded norm in the arena of folded norms.
+    pub(crate) fn affine<'a>(&self, folded: &'a [f32]) -> Affine<'a> {
+        let (scale, shift) = folded[self.folded.clone()].split_at(self.channels);
+        Affine { scale, shift }
+    }
+}
+
+/// One pass through the network.
+struct Run<'a> {
+    predictor: &'a Predictor,
+    batch: usize,
+    trace: &'a Trace,
+    work: &'a mut Workspace,
+    taps: &'a mut Taps,
+}
+
+impl Run<'_> {
+    fn all(
+        &mut self,
+        input: Input<'_>,
+        finished: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Vec<f32>, NetworkError> {
+        let plan = &self.predictor.plan;
+        let mut timed = |stage: usize, start: Instant| finished(stage, start.elapsed());
+        let start = Instant::now();
+        let mut spatial = self.stem(input)?;
+        timed(0, start);
+        for (index, block) in plan.blocks.iter().enumerate() {
+            let start = Instant::now();
+            let raster = Raster::dense(self.batch, spatial, block.c_out);
+            self.dense_block(index, &raster)?;
+            timed(block.stage, start);
+            if index < plan.transitions.len() {
+                let start = Instant::now();
+                spatial = self.transition(index, &raster)?;
+                timed(plan.transitions[index].stage, start);
+            }
+        }
+        let start = Instant::now();
+        let logits = self.head(spatial)?;
+        timed(plan.architecture.stages().len() - 1, start);
+        Ok(logits)
+    }
+
+    /// The stem, into the first channels of the first block's buffer. Returns the map's size.
+    fn stem(&mut self, input: Input<'_>) -> Result<[usize; 3], NetworkError> {
+        let Predictor { isa, plan, .. } = self.predictor;
+        let (stem, work) = (&plan.stem, &mut *self.work);
+        let conv = &stem.conv;
+        let image = Raster::dense(self.batch, input.spatial, conv.c_in);
+        let padded = image.with_halo(conv.window.padding);
+        norm::clear_halo(&mut work.image, &padded)?;
+        norm::copy(conv.c_in, (input.data, &image), (&mut work.image, &padded))?;
+        let size = self.trace.layers[0].spatial;
+        let map = Raster::dense(self.batch, size, conv.c_out);
+        let block = Raster::dense(self.batch, size, plan.blocks[0].c_out);
+        let convolution = Convolution {
+            window: conv.window,
+            c_in: conv.c_in,
+            source: Source::Map(&work.image, padded),
+            weights: &self.predictor.stem,
+        };
+        let store = || match &stem.norm {
+            Some(norm) => Store::Affine {
+                affine: self.predictor.affine(norm),
+                relu: true,
+            },
+            None => Store::Overwrite,
+        };
+        self.taps.conv(
+            &convolution,
+            &map,
+            0,
+            stem.norm.as_ref().map(|n| self.predictor.affine(n)),
+        )?;
+        let Some(window) = stem.pool else {
+            convolution.run(&mut work.block, &block, store())?;
+            self.taps.record_stem_end(plan, &work.block, &block);
+            return Ok(size);
+        };
+        convolution.run(&mut work.map, &map, store())?;
+        let pooled = window.output(size).unwrap_or(size);
+        let block = Raster::dense(self.batch, pooled, plan.blocks[0].c_out);
+        let source = (&work.map[..], &map, None);
+        pool::max_pool(
+            *isa,
+            &window,
+            source,
+            (&mut work.block, &block),
+            conv.c_out,
+            &mut [],
+        )?;
+        self.taps.record_stem_end(plan, &work.block, &block);
+        Ok(pooled)
+    }
+
+    /// A dense block: every layer reads the channels so far and writes its own right behind them.
+    fn dense_block(&mut self, index: usize, raster: &Raster) -> Result<(), NetworkError> {
+        let Predictor {
+            isa, plan, blocks, ..
+        } = self.predictor;
+        let work = &mut *self.work;
+        for (layer, panels) in plan.blocks[index].layers.iter().zip(&blocks[index]) {
+            let affine = self.predictor.affine(&layer.norm1);
+            let (last, weights) = match (&layer.bottleneck, &panels.conv2) {
+                (Some((norm2, conv2)), Some(weights)) => {
+                    let padded = Raster::dense(self.batch, raster.spatial, conv2.c_in)
+                        .with_halo(conv2.window.padding);
+                    norm::clear_halo(&mut work.bottleneck, &padded)?;
+                    let convolution = Convolution {
+                        window: layer.conv1.window,
+                        c_in: layer.c_in,
+                        source: Source::NormRelu(&work.block, *raster, affine),
+                        weights: &panels.conv1,
+                    };
+                    let affine = self.predictor.affine(norm2);
+                    let store = Store::Affine { affine, relu: true };
+                    let dense = Raster {
+                        halo: [0; 3],
+                        ..padded
+                    };
+                    self.taps
+                        .conv(&convolution, &dense, layer.index + 2, Some(affine))?;
+                    convolution.run(&mut work.bottleneck, &padded, store)?;
+                    (conv2, weights)
+                }
+                _ => {
+                    let conv1 = &layer.conv1;
+                    let padded = Raster::dense(self.batch, raster.spatial, conv1.c_in)
+                        .with_halo(conv1.window.padding);
+                    norm::clear_halo(&mut work.bottleneck, &padded)?;
+                    norm::normalise_relu(
+                        *isa,
+                        (&work.block, raster),
+                        affine,
+                        (&mut work.bottleneck, &padded),
+                    )?;
+                    (conv1, &panels.conv1)
+                }
+            };
+            let padded =
+                Raster::dense(self.batch, raster.spatial, last.c_in).with_halo(last.window.padding);
+            let convolution = Convolution {
+                window: last.window,
+                c_in: last.c_in,
+                source: Source::Map(&work.bottleneck, padded),
+                weights,
+            };
+            convolution.run(&mut work.block, &raster.at(layer.c_in), Store::Overwrite)?;
+            self.taps
+                .record_layer(plan, layer, affine, &work.block, raster);
+        }
+        Ok(())
+    }
+
+    /// A transition, pooling before it convolves, into the next block's buffer. Returns the pooled size.
+    fn transition(&mut self, index: usize, raster: &Raster) -> Result<[usize; 3], NetworkError> {
+        let Predictor {
+            isa,
+            plan,
+            transitions,
+            ..
+        } = self.predictor;
+        let transition = &plan.transitions[index];
+        let work = &mut *self.work;
+        let affine = self.predictor.affine(&transition.norm);
+        let conv = &transition.conv;
+        let full = Convolution {
+            window: Window::POINT,
+            c_in: conv.c_in,
+            source: Source::NormRelu(&work.block, *raster, affine),
+            weights: &transitions[index],
+        };
+        self.taps
+            .norm(plan, transition.norm.layer, affine, &work.block, raster);
+        let unpooled = Raster::dense(self.batch, raster.spatial, conv.c_out);
+        self.taps
+            .conv(&full, &unpooled, transition.norm.layer + 2, None)?;
+        let spatial = transition
+            .pool
+            .output(raster.spatial)
+            .unwrap_or(raster.spatial);
+        let pooled = Raster::dense(self.batch, spatial, conv.c_in);
+        let source = (&work.block[..], raster, Some(affine));
+        pool::average_pool(
+            *isa,
+            &transition.pool,
+            source,
+            (&mut work.pooled, &pooled),
+            conv.c_in,
+        )?;
+        let next = Raster::dense(self.batch, spatial, plan.blocks[index + 1].c_out);
+        let after = Convolution {
+            window: Window::POINT,
+            c_in: conv.c_in,
+            source: Source::Map(&work.pooled, pooled),
+            weights: &transitions[index],
+        };
+        after.run(&mut work.block, &next, Store::Overwrite)?;
+        let end = transition.norm.layer + 3;
+        self.taps.record(end, &work.block, &next, conv.c_out, None);
+        Ok(spatial)
+    }
+
+    /// Final norm, ReLU, global average pooling and the classifier.
+    fn head(&mut self, spatial: [usize; 3]) -> Result<Vec<f32>, NetworkError> {
+        let Predictor { isa, plan, .. } = self.predictor;
+        let work = &mut *self.work;
+        let linear = &plan.classifier;
+        let raster = Raster::dense(self.batch, spatial, linear.c_in);
+        let affine = plan.final_norm.as_ref().map(|n| self.predictor.affine(n));
+        if let (Some(norm), Some(affine)) = (&plan.final_norm, affine) {
+            self.taps
+                .norm(plan, norm.layer, affine, &work.block, &raster);
+        }
+        let everything = Window {
+            kernel: spatial,
+            stride: spatial,
+            padding: [0; 3],
+        };
+        let features = Raster::dense(self.batch, [1; 3], linear.c_in);
+        let source = (&work.block[..], &raster, affine);
+        pool::average_pool(
+            *isa,
+            &everything,
+            source,
+            (&mut work.pooled, &features),
+            linear.c_in,
+        )?;
+        let last = plan.architecture.layers().len() - 1;
+        let order = crate::parameters::channel_order(&plan.architecture, last - 1);
+        self.taps.record(
+            last - 1,
+            &work.pooled,
+            &features,
+            linear.c_in,
+            order.as_deref(),
+        );
+        let convolution = Convolution {
+            window: Window::POINT,
+            c_in: linear.c_in,
+            source: Source::Map(&work.pooled, features),
+            weights: &self.predictor.classifier,
+        };
+        let raster = Raster::dense(self.batch, [1; 3], linear.c_out);
+        let mut logits = vec![0.0; raster.len()];
+        let affine = Affine {
+            scale: &self.predictor.ones,
+            shift: &self.predictor.bias,
+        };
+        convolution.run(
+            &mut logits,
+            &raster,
+            Store::Affine {
+                affine,
+                relu: false,
+            },
+        )?;
+        self.taps.record(last, &logits, &raster, linear.c_out, None);
+        Ok(logits)
+    }
+}
