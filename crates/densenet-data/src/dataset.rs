@@ -16,12 +16,12 @@
 //! ever written.
 
 mod assemble;
-mod cifar;
-mod digits;
-mod folder;
-mod idx;
-mod manifest;
-mod npz;
+pub mod cifar;
+pub mod digits;
+pub mod folder;
+pub mod idx;
+pub mod manifest;
+pub mod npz;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
