@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{init, summary},
+    commands::{bench, export, import, infer, init, predict, summary},
     failure::{Failure, USAGE},
     usage,
 };
@@ -29,6 +29,11 @@ Start here:
 enum Command {
     Summary(summary::Summary),
     Init(init::Init),
+    Import(import::Import),
+    Export(export::Export),
+    Predict(predict::Predict),
+    Infer(infer::Infer),
+    Bench(bench::Bench),
 }
 
 impl Cli {
@@ -40,6 +45,11 @@ impl Cli {
         match self.command {
             Command::Summary(command) => command.run(),
             Command::Init(command) => command.run(),
+            Command::Import(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Predict(command) => command.run(),
+            Command::Infer(command) => command.run(),
+            Command::Bench(command) => command.run(),
         }
     }
 }

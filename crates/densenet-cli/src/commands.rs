@@ -1,6 +1,11 @@
 //! One file per subcommand.
 
+pub mod bench;
+pub mod export;
+pub mod import;
+pub mod infer;
 pub mod init;
+pub mod predict;
 pub mod summary;
 
 use std::path::Path;

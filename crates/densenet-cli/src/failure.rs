@@ -8,13 +8,21 @@ use std::{
     sync::Mutex,
 };
 
+use densenet::NetworkError;
+use densenet_data::DataError;
 use densenet_spec::ConfigError;
 use densenet_weights::WeightsError;
 
 /// The command line or a configuration cannot be carried out.
 pub const USAGE: u8 = 2;
+/// The data cannot be used.
+pub const DATA: u8 = 3;
+/// A weights or model file cannot be used.
+pub const MODEL: u8 = 4;
 /// Reading or writing failed.
 pub const IO: u8 = 5;
+/// Numbers became NaN or infinite.
+pub const NON_FINITE: u8 = 6;
 /// A defect of this program.
 pub const BUG: u8 = 70;
 
@@ -70,7 +78,16 @@ macro_rules! from_room {
     )+};
 }
 
-from_room!(WeightsError);
+from_room!(WeightsError, DataError);
+
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Self {
+        match error {
+            NetworkError::Config(error) => error.into(),
+            error => Failure::new(error.exit_code(), error),
+        }
+    }
+}
 
 /// Runs the program: prints its failure as one line and turns a panic into one, too.
 pub fn guard(run: impl FnOnce() -> Result<(), Failure> + UnwindSafe) -> ExitCode {

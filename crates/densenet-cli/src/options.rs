@@ -3,4 +3,6 @@
 pub mod config;
 pub mod model;
 pub mod number;
+pub mod run;
 pub mod size;
+pub mod train;

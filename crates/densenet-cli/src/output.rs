@@ -5,7 +5,10 @@ use std::io::{self, ErrorKind, Write};
 use densenet_spec::DenseNetConfig;
 use serde_json::Value;
 
-use crate::failure::{Failure, IO};
+use crate::{
+    failure::{Failure, IO},
+    table::wrap,
+};
 
 /// Writes `text` to standard output.
 ///
@@ -113,6 +116,19 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
         _ => 0,
     };
     format!("{value:.decimals$}{}", units[unit])
+}
+
+/// Labels and values, one pair a line, the values aligned, long ones wrapped.
+pub fn pairs(pairs: &[(String, String)], width: usize) -> String {
+    let label_width = pairs
+        .iter()
+        .map(|(label, _)| label.chars().count() + 2)
+        .max();
+    let label_width = label_width.unwrap_or(0);
+    pairs
+        .iter()
+        .map(|(label, value)| wrap(&format!("{label:<label_width$}{value}"), width, label_width))
+        .collect()
 }
 
 /// `[64, 56, 56]` as `64×56×56`.

@@ -4,8 +4,8 @@ mod document;
 mod text;
 
 use clap::{Args, ValueEnum};
+use densenet::memory::{self, Memory};
 use densenet_spec::{Architecture, DenseNetConfig, Trace};
-use densenet_weights::Model;
 
 use crate::{
     failure::Failure,
@@ -70,6 +70,7 @@ pub struct Facts {
     architecture: Architecture,
     trace: Trace,
     batch: usize,
+    memory: Memory,
 }
 
 impl Summary {
@@ -88,6 +89,7 @@ impl Summary {
             None => usual_input(&architecture),
         };
         let facts = Facts {
+            memory: memory::estimate(&architecture, spatial, self.batch)?,
             trace: architecture.trace(spatial)?,
             name,
             architecture,
@@ -109,7 +111,7 @@ impl Summary {
                 self.config.refuse(&path)?;
                 let name = path.file_stem().unwrap_or_default();
                 let name = name.to_string_lossy().into_owned();
-                Ok((name, Model::load(&path)?.config))
+                Ok((name, model::load(&path)?.config))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use densenet_spec::{ConcatOrder, DenseNetConfig, Preset, Stem};
+use densenet_weights::ConfigFile;
 
 use super::{
     number::{real, whole},
@@ -110,6 +111,65 @@ impl ConfigOptions {
             "{}: a model file fixes its network — leave the network options out, or name a preset",
             path.display()
         )))
+    }
+
+    /// The fields that were given, laid over `base`, in the form of a configuration file.
+    ///
+    /// # Errors
+    /// `--dims` is not the base's, or a stem size has the wrong number of axes.
+    pub fn changes(&self, base: &DenseNetConfig) -> Result<ConfigFile, Failure> {
+        if let Some(dims) = self.spatial_dims
+            && dims != base.spatial_dims
+        {
+            return Err(Failure::usage(format_args!(
+                "--dims {dims}: the weights are for a {}-D network — leave --dims out",
+                base.spatial_dims
+            )));
+        }
+        self.fields(base)
+    }
+
+    /// The fields that were given, in the form of a configuration file.
+    ///
+    /// A stem that is given in parts alone starts from the ImageNet stem.
+    ///
+    /// # Errors
+    /// A stem size has the wrong number of axes.
+    pub fn file(&self) -> Result<ConfigFile, Failure> {
+        // Only the stem and the dimension of this base matter.
+        let dims = self.spatial_dims.unwrap_or(2);
+        let base = densenet_spec::preset("densenet121")?.config(dims)?;
+        Ok(ConfigFile {
+            spatial_dims: self.spatial_dims,
+            ..self.fields(&base)?
+        })
+    }
+
+    fn fields(&self, base: &DenseNetConfig) -> Result<ConfigFile, Failure> {
+        let mut config = base.clone();
+        self.apply(&mut config)?;
+        let all = ConfigFile::from(&config);
+        let stem = self.stem.is_some()
+            || self.stem_kernel.is_some()
+            || self.stem_stride.is_some()
+            || self.stem_norm.is_some()
+            || self.stem_pool.is_some();
+        Ok(ConfigFile {
+            growth_rate: self.growth_rate,
+            block_config: self.block_config.clone(),
+            num_init_features: self.num_init_features,
+            bn_size: self.bn_size,
+            compression: self.compression,
+            drop_rate: self.drop_rate,
+            num_classes: self.num_classes,
+            in_channels: self.in_channels,
+            spatial_dims: None,
+            final_norm: self.no_final_norm.then_some(false),
+            concat_order: self.concat_order.and(all.concat_order),
+            bn_eps: self.bn_eps,
+            bn_momentum: self.bn_momentum,
+            stem: if stem { all.stem } else { None },
+        })
     }
 
     /// Changes `config` in every field that was given but `spatial_dims`.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use densenet_spec::{PRESETS, Preset, closest};
 
-use crate::failure::{Failure, IO};
+use densenet_weights::Model;
+
+use crate::failure::{Failure, IO, MODEL};
 
 /// What `PRESET|MODEL` means.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,26 @@ impl Source {
             "{name}: neither a preset nor a file — {hint}"
         )))
     }
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// Whatever is wrong with the file; a PyTorch file is told apart from a damaged one.
+pub fn load(path: &Path) -> Result<Model, Failure> {
+    let pytorch = path
+        .extension()
+        .is_some_and(|ending| ["pth", "pt"].iter().any(|e| ending.eq_ignore_ascii_case(e)));
+    if pytorch && path.is_file() {
+        return Err(Failure::new(
+            MODEL,
+            format_args!(
+                "{0}: a PyTorch file, not a model file — make one with `densenet import {0} -o MODEL`",
+                path.display()
+            ),
+        ));
+    }
+    Ok(Model::load(path)?)
 }
 
 /// `densenet121`, `densenet161`, … for help texts.

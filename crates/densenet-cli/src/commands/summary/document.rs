@@ -36,6 +36,11 @@ impl Facts {
             "input_shape": self.batched(self.input_shape()),
             "output_shape": [self.batch, architecture.config().num_classes],
             "layers": layers,
+            "memory": {
+                "infer_bytes": self.memory.infer_bytes,
+                "train_bytes": self.memory.train_bytes,
+                "train_memory_efficient_bytes": self.memory.train_memory_efficient_bytes,
+            },
         })
     }
 

@@ -6,7 +6,7 @@ use densenet_spec::{Op, StageKind};
 
 use super::{Depth, Facts};
 use crate::{
-    output::{grouped, shape, short},
+    output::{bytes, grouped, pairs, shape, short},
     table::{Table, wrap},
 };
 
@@ -103,18 +103,26 @@ impl Facts {
         let architecture = &self.architecture;
         let params = architecture.num_parameters() as u64;
         let macs = self.trace.macs();
+        let min_input = shape(&architecture.min_input()[3 - self.dims()..]);
+        let memory = |n| bytes(n as u64);
         let lines = [
             ("Parameters", grouped(params)),
             ("Multiply-adds", format!("{} a sample", short(macs))),
+            ("Smallest input", min_input),
+            ("Memory, inference", memory(self.memory.infer_bytes)),
             (
-                "Smallest input",
-                shape(&architecture.min_input()[3 - self.dims()..]),
+                "Memory, training",
+                format!(
+                    "{} ({} with --memory-efficient)",
+                    memory(self.memory.train_bytes),
+                    memory(self.memory.train_memory_efficient_bytes)
+                ),
             ),
         ];
-        lines
-            .iter()
-            .map(|(label, value)| wrap(&format!("{label:<18}{value}"), width, 18))
-            .collect()
+        pairs(
+            &lines.map(|(label, value)| (label.to_string(), value)),
+            width,
+        )
     }
 }
 

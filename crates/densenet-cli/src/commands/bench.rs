@@ -1,0 +1,239 @@
+//! `densenet bench`: how fast this machine runs a network.
+
+mod measure;
+
+use clap::Args;
+use densenet::{Input, Isa, Network, NetworkOptions, Predictor};
+use densenet_spec::Architecture;
+use densenet_weights::{InitMode, Model, initialize};
+use serde_json::json;
+
+use super::summary::usual_input;
+use crate::{
+    failure::Failure,
+    options::{
+        config::ConfigOptions,
+        model::{self, Source, preset_list},
+        number::{positive, whole},
+        run::{Dtype, RunOptions},
+        size::Size,
+    },
+    output,
+};
+use measure::Times;
+
+/// Time a network on this machine
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub struct Bench {
+    /// A preset's name or a model file
+    #[arg(value_name = "PRESET|MODEL")]
+    model: String,
+    /// Size of the input, like 224, 224x192 or 96x96x64 [default: 224; 96 in 3-D; 32 for the small stem]
+    #[arg(long, value_name = "SIZE")]
+    input: Option<Size>,
+    /// Samples in a batch
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    batch: usize,
+    /// Time a training step (forward and backward) instead of a prediction
+    #[arg(long)]
+    train: bool,
+    /// Numbers to compute with
+    #[arg(long, value_enum, default_value_t = Dtype::F32, value_name = "f32|bf16", hide_possible_values = true)]
+    dtype: Dtype,
+    /// Runs to time
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    iterations: usize,
+    /// Runs before that, not timed
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole)]
+    warmup: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunOptions,
+    #[command(flatten)]
+    config: ConfigOptions,
+}
+
+fn after_help() -> String {
+    format!(
+        "GFLOP/s count two operations for every multiply-add of a direct convolution, whatever way it is computed; a
+training step counts three times a prediction.
+
+{}
+Examples:
+  densenet bench densenet121
+  densenet bench densenet121 --batch 8 --train --threads 2
+  densenet bench model.safetensors --input 64x96x96 --json",
+        preset_list()
+    )
+}
+
+impl Bench {
+    /// Warms up, times, prints.
+    ///
+    /// # Errors
+    /// A model or configuration that cannot be used, an input too small.
+    pub fn run(self) -> Result<(), Failure> {
+        self.dtype.check()?;
+        self.run.prepare()?;
+        let model = self.network()?;
+        let architecture = Architecture::new(&model.config)?;
+        let spatial = match &self.input {
+            Some(size) => size
+                .axes(model.config.spatial_dims, 1)
+                .map_err(|what| Failure::usage(format_args!("--input: {what}")))?,
+            None => usual_input(&architecture),
+        };
+        let isa = Isa::active().map_err(Failure::usage)?.name();
+        let macs = architecture.trace(spatial)?.macs() * self.batch as u64;
+        let pixels: usize = spatial.iter().product();
+        let data = measure::noise(pixels * model.config.in_channels * self.batch);
+        let input = Input {
+            data: &data,
+            batch: self.batch,
+            spatial,
+        };
+        let (times, stages) = if self.train {
+            (self.time_training(&model, input)?, Vec::new())
+        } else {
+            self.time_prediction(&model, input)?
+        };
+        // A backward pass computes two products where the forward pass computes one.
+        let passes = if self.train { 3.0 } else { 1.0 };
+        self.print(&Report {
+            gflops: passes * 2.0 * macs as f64 / (times.median() * 1e6),
+            times,
+            stages,
+            isa,
+            peak_rss_bytes: measure::peak_rss_bytes(),
+        })
+    }
+
+    fn network(&self) -> Result<Model, Failure> {
+        match Source::find(&self.model)? {
+            Source::Preset(preset) => {
+                let config = self.config.configure(&preset)?;
+                let architecture = Architecture::new(&config)?;
+                let mode = InitMode::default_for(config.spatial_dims);
+                Ok(Model::new(config, initialize(&architecture, 0, mode))?)
+            }
+            Source::File(path) => {
+                self.config.refuse(&path)?;
+                Ok(model::load(&path)?)
+            }
+        }
+    }
+
+    fn time_prediction(
+        &self,
+        model: &Model,
+        input: Input<'_>,
+    ) -> Result<(Times, Vec<Stage>), Failure> {
+        let predictor = Predictor::new(&model.config, &model.state)?;
+        let times = Times::of(self.warmup, self.iterations, || {
+            predictor.run(input).map(drop)
+        })?;
+        let mut by_stage: Vec<(String, Vec<f64>)> = Vec::new();
+        for _ in 0..self.iterations {
+            for (index, stage) in predictor.run_timed(input)?.1.into_iter().enumerate() {
+                let milliseconds = stage.time.as_secs_f64() * 1e3;
+                match by_stage.get_mut(index) {
+                    Some((_, times)) => times.push(milliseconds),
+                    None => by_stage.push((stage.name, vec![milliseconds])),
+                }
+            }
+        }
+        let mut stages: Vec<Stage> = by_stage
+            .into_iter()
+            .map(|(name, times)| Stage {
+                name,
+                median: Times::from(times).median(),
+                share: 0.0,
+            })
+            .collect();
+        let sum: f64 = stages.iter().map(|stage| stage.median).sum();
+        for stage in &mut stages {
+            stage.share = stage.median / sum;
+        }
+        Ok((times, stages))
+    }
+
+    fn time_training(&self, model: &Model, input: Input<'_>) -> Result<Times, Failure> {
+        let mut network = Network::new(&model.config, &model.state, &NetworkOptions::default())?;
+        let grad = vec![1.0 / input.batch as f32; input.batch * model.config.num_classes];
+        let mut step = 0;
+        Ok(Times::of(self.warmup, self.iterations, || {
+            network.zero_grad();
+            network.forward(input, step)?;
+            step += 1;
+            network.backward(&grad)
+        })?)
+    }
+
+    fn print(&self, report: &Report) -> Result<(), Failure> {
+        let threads = rayon::current_num_threads();
+        let isa = report.isa;
+        if self.json {
+            let stages: Vec<_> = report
+                .stages
+                .iter()
+                .map(|stage| json!({"name": stage.name, "median_ms": stage.median, "share": stage.share}))
+                .collect();
+            return output::print_json(&json!({
+                "median_ms": report.times.median(),
+                "min_ms": report.times.min(),
+                "gflops": report.gflops,
+                "peak_rss_bytes": report.peak_rss_bytes,
+                "threads": threads,
+                "isa": isa,
+                "stages": stages,
+            }));
+        }
+        let what = if self.train {
+            "training step"
+        } else {
+            "prediction"
+        };
+        let mut lines = vec![
+            (
+                "Timed".to_string(),
+                format!("{what}, batch {}, {} threads, {isa}", self.batch, threads),
+            ),
+            (
+                "Median".to_string(),
+                format!("{:.2} ms", report.times.median()),
+            ),
+            (
+                "Minimum".to_string(),
+                format!("{:.2} ms", report.times.min()),
+            ),
+            ("Rate".to_string(), format!("{:.1} GFLOP/s", report.gflops)),
+        ];
+        if let Some(bytes) = report.peak_rss_bytes {
+            lines.push(("Peak memory".to_string(), output::bytes(bytes)));
+        }
+        for stage in &report.stages {
+            let value = format!("{:.2} ms  {:.0} %", stage.median, 100.0 * stage.share);
+            lines.push((stage.name.clone(), value));
+        }
+        output::print(&output::pairs(&lines, output::width()))
+    }
+}
+
+/// What was found out.
+struct Report {
+    times: Times,
+    gflops: f64,
+    stages: Vec<Stage>,
+    isa: &'static str,
+    peak_rss_bytes: Option<u64>,
+}
+
+/// A part of the network and the time it takes.
+struct Stage {
+    name: String,
+    median: f64,
+    share: f64,
+}
