@@ -1,6 +1,10 @@
 //! From a weights file in any dialect to a model.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use densenet_spec::{Architecture, DenseNetConfig};
 
@@ -8,7 +12,7 @@ use crate::{
     ConfigFile, Mismatch, Model, RawWeights, StateDict, Tensor,
     dialect::{self, DIALECTS, Dialect, Part, Suffix, infer},
     error::{Problem, WeightsError, printable, unsupported},
-    initialize, model, pth, safetensors,
+    files, initialize, model, pth, safetensors,
 };
 
 /// How to read a weights file. The default recognises the dialect and changes nothing.
@@ -91,14 +95,33 @@ pub struct Imported {
 /// # Errors
 /// Whatever is wrong with the file, with its path; `Problem::Usage` for options that cannot be carried out.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
-    import_file(path, options).map_err(|error| match error.problem {
+    let raw = read_weights(path)?;
+    let mut imported = finish(raw, options).map_err(|error| match error.problem {
         Problem::Usage { .. } => error,
         _ => error.at(path),
-    })
+    })?;
+    if imported.dialect != "model"
+        && let Some(provenance) = &mut imported.model.provenance
+    {
+        provenance["imported_from"] = path.file_name().map(|name| name.to_string_lossy()).into();
+    }
+    Ok(imported)
 }
 
-fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
-    let raw = read_weights(path)?;
+/// Reads `length` bytes of weights from `reader`; otherwise as [`import`].
+///
+/// # Errors
+/// As [`import`], without a path.
+pub fn import_from<R: Read + Seek>(
+    reader: &mut R,
+    length: u64,
+    options: &ImportOptions,
+) -> Result<Imported, WeightsError> {
+    finish(read_weights_from(reader, length)?, options)
+}
+
+/// From tensors under the file's names to a model.
+fn finish(raw: RawWeights, options: &ImportOptions) -> Result<Imported, WeightsError> {
     let mut imported = if model::is_model(&raw) {
         let mut model = Model::from_raw(raw)?;
         model.config = options.config.over(&model.config).map_err(config_option)?;
@@ -122,11 +145,8 @@ fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, Weights
     }
     imported.model.check()?;
     if imported.dialect != "model" {
-        let file = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
         imported.model.provenance = Some(serde_json::json!({
-            "imported_from": file,
+            "imported_from": null,
             "dialect": imported.dialect,
             "notes": imported.notes,
         }));
@@ -139,23 +159,50 @@ fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, Weights
 /// # Errors
 /// Whatever is wrong with the file, with its path.
 pub fn read_weights(path: &Path) -> Result<RawWeights, WeightsError> {
-    use std::io::Read;
-    let (mut file, _) = crate::files::open(path)?;
+    let (file, length) = files::open(path)?;
+    let mut reader = BufReader::new(file);
+    // An ending says what a file that starts like neither format was meant to be.
+    let named_safetensors = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    read_as(&mut reader, length, named_safetensors).map_err(|error| error.at(path))
+}
+
+/// Reads `length` bytes of weights from `reader` under the file's own names.
+///
+/// # Errors
+/// As [`read_weights`], without a path.
+pub fn read_weights_from<R: Read + Seek>(
+    reader: &mut R,
+    length: u64,
+) -> Result<RawWeights, WeightsError> {
+    read_as(reader, length, false)
+}
+
+fn read_as<R: Read + Seek>(
+    reader: &mut R,
+    length: u64,
+    named_safetensors: bool,
+) -> Result<RawWeights, WeightsError> {
+    let reading = |cause| {
+        WeightsError::from(Problem::Io {
+            action: "read",
+            cause,
+        })
+    };
     let mut start = Vec::new();
-    (&mut file)
+    reader
+        .by_ref()
         .take(9)
         .read_to_end(&mut start)
-        .map_err(|cause| WeightsError::io(path, "read", cause))?;
-    drop(file);
-    // A safetensors header starts with its length, then `{`.
-    let safetensors = start.get(8) == Some(&b'{')
-        || path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-    if safetensors {
-        safetensors::read(path)
+        .map_err(reading)?;
+    reader.seek(SeekFrom::Start(0)).map_err(reading)?;
+    // A safetensors file is eight bytes of length, then `{`; a zip archive and an old pickle have other bytes there.
+    let pth = start.starts_with(b"PK") || start.first() == Some(&0x80);
+    if start.get(8) == Some(&b'{') || (named_safetensors && !pth) {
+        safetensors::read_from(reader, length)
     } else {
-        pth::read(path)
+        pth::read_from(reader, length)
     }
 }
 
@@ -355,7 +402,7 @@ impl Named {
     ) -> Result<(StateDict, u64), WeightsError> {
         let canonical = &DIALECTS[0];
         let mut state = StateDict::new();
-        let mut norms = std::collections::HashSet::new();
+        let mut norms = HashSet::new();
         for parameter in architecture.parameters() {
             if let Some(key) = canonical.parse(&parameter.name)
                 && let Some(tensor) = self.known.remove(&key)

@@ -49,7 +49,10 @@ pub use config_file::{ConfigFile, StemFile, StemParts};
 pub use dialect::{DIALECTS, Dialect, dialect};
 pub use error::{Format, Problem, WeightsError};
 pub use export::{Exported, export};
-pub use import::{ImportOptions, Imported, InputChange, NewHead, NewInput, import, read_weights};
+pub use import::{
+    ImportOptions, Imported, InputChange, NewHead, NewInput, import, import_from, read_weights,
+    read_weights_from,
+};
 pub use initialize::{InitMode, initialize};
 pub use mismatch::{Mismatch, Misshaped};
 pub use model::Model;

@@ -131,6 +131,17 @@ impl Model {
         };
         let document = Document::parse(text)?;
         let config = document.config.complete().map_err(Problem::Config)?;
+        // Spelling out a network costs memory; one that the file cannot possibly hold is not spelled out.
+        let layers: usize = config.block_config.iter().sum();
+        if layers > raw.tensors.len() {
+            return Err(malformed(
+                Format::Model,
+                format!(
+                    "its configuration has {layers} dense layers, its tensors are {}",
+                    raw.tensors.len()
+                ),
+            ));
+        }
         let stored_digest = raw.metadata.get(DIGEST).cloned();
         let text = text.clone();
         let RawWeights {
@@ -441,6 +452,11 @@ mod tests {
             ),
             ("\"classes\"", "\"klasses\"", "unknown field `klasses`"),
             ("\"cat\",", "", "2 class names for 3 classes"),
+            (
+                "[2,3]",
+                "[4096,4096]",
+                "its configuration has 8192 dense layers, its tensors are",
+            ),
             ("{", "[", "its configuration cannot be read"),
         ] {
             let changed = good[DOCUMENT].replacen(from, to, 1);

@@ -50,6 +50,14 @@ pub(crate) fn infer(
             block_config[block - 1] = block_config[block - 1].max(layer);
         }
     }
+    // Spelling out a network costs memory; one that the file cannot possibly hold is not spelled out.
+    let layers: usize = block_config.iter().sum();
+    if layers > shapes.len() {
+        return Err(unrecognised(format!(
+            "its {} tensors cannot be those of {layers} dense layers",
+            shapes.len()
+        )));
+    }
     let first = |op| Part::Layer {
         block: 1,
         layer: 1,

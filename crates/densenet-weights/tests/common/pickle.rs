@@ -38,16 +38,31 @@ impl P {
 
     /// `('storage', torch.KIND, key, 'cpu', count)` as a persistent id.
     pub fn storage(self, kind: &str, key: &str, count: i64) -> Self {
-        self.raw(b"(").text("storage").global("torch", kind).text(key).text("cpu").long(count).raw(b"tQ")
+        self.raw(b"(")
+            .text("storage")
+            .global("torch", kind)
+            .text(key)
+            .text("cpu")
+            .long(count)
+            .raw(b"tQ")
     }
 
     pub fn ints(self, values: &[i64]) -> Self {
         let open = self.raw(b"(");
-        values.iter().fold(open, |p, &value| p.long(value)).raw(b"t")
+        values
+            .iter()
+            .fold(open, |p, &value| p.long(value))
+            .raw(b"t")
     }
 
     /// `_rebuild_tensor_v2(storage, offset, shape, stride, False, OrderedDict())`.
-    pub fn tensor(self, storage: impl FnOnce(P) -> P, offset: i64, shape: &[i64], stride: &[i64]) -> Self {
+    pub fn tensor(
+        self,
+        storage: impl FnOnce(P) -> P,
+        offset: i64,
+        shape: &[i64],
+        stride: &[i64],
+    ) -> Self {
         let p = self.global("torch._utils", "_rebuild_tensor_v2").raw(b"(");
         storage(p)
             .long(offset)
@@ -66,7 +81,14 @@ impl P {
 
 /// A state dict of one f32 tensor `w` in storage 0 of `count` elements.
 pub fn one_tensor(count: i64, offset: i64, shape: &[i64], stride: &[i64]) -> P {
-    P::dict_of("w", |p| p.tensor(|p| p.storage("FloatStorage", "0", count), offset, shape, stride))
+    P::dict_of("w", |p| {
+        p.tensor(
+            |p| p.storage("FloatStorage", "0", count),
+            offset,
+            shape,
+            stride,
+        )
+    })
 }
 
 /// A zip archive of these records.
@@ -82,9 +104,16 @@ pub fn zip_of(records: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
 
 /// A zip-form file with this pickle and storages `0`, `1`, ….
 pub fn pth(pickle: &P, storages: &[&[u8]]) -> Vec<u8> {
-    let names: Vec<_> = (0..storages.len()).map(|i| format!("archive/data/{i}")).collect();
+    let names: Vec<_> = (0..storages.len())
+        .map(|i| format!("archive/data/{i}"))
+        .collect();
     let mut records = vec![("archive/data.pkl", pickle.0.as_slice())];
-    records.extend(names.iter().map(String::as_str).zip(storages.iter().copied()));
+    records.extend(
+        names
+            .iter()
+            .map(String::as_str)
+            .zip(storages.iter().copied()),
+    );
     records.push(("archive/version", b"3\n"));
     zip_of(&records, CompressionMethod::Stored)
 }
@@ -94,8 +123,15 @@ pub const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\
 /// An old-form file: magic, version, machine, this pickle, the keys, then (count, bytes) of each storage.
 pub fn legacy(pickle: &P, keys: &[&str], storages: &[(u64, &[u8])]) -> Vec<u8> {
     let version = P::new().int(1001).raw(b".");
-    let machine = P::new().raw(b"}").text("little_endian").raw(&[0x88]).raw(b"s.");
-    let keys = keys.iter().fold(P::new().raw(b"]("), |p, key| p.text(key)).raw(b"e.");
+    let machine = P::new()
+        .raw(b"}")
+        .text("little_endian")
+        .raw(&[0x88])
+        .raw(b"s.");
+    let keys = keys
+        .iter()
+        .fold(P::new().raw(b"]("), |p, key| p.text(key))
+        .raw(b"e.");
     let mut bytes = [MAGIC, &version.0, &machine.0, &pickle.0, &keys.0].concat();
     for (count, content) in storages {
         bytes.extend(count.to_le_bytes());
