@@ -23,6 +23,8 @@ pub const MODEL: u8 = 4;
 pub const IO: u8 = 5;
 /// Numbers became NaN or infinite.
 pub const NON_FINITE: u8 = 6;
+/// A limit was exceeded.
+pub const LIMIT: u8 = 7;
 /// A defect of this program.
 pub const BUG: u8 = 70;
 

@@ -6,3 +6,4 @@ pub mod number;
 pub mod run;
 pub mod size;
 pub mod train;
+pub mod usual;

@@ -3,20 +3,20 @@
 mod measure;
 
 use clap::Args;
-use densenet::{Input, Isa, Network, NetworkOptions, Predictor};
+use densenet::{Input, Isa, Network, NetworkOptions, Predictor, memory};
 use densenet_spec::Architecture;
 use densenet_weights::{InitMode, Model, initialize};
 use serde_json::json;
 
-use super::summary::usual_input;
 use crate::{
-    failure::Failure,
+    failure::{Failure, LIMIT},
     options::{
         config::ConfigOptions,
         model::{self, Source, preset_list},
         number::{positive, whole},
         run::{Dtype, RunOptions},
         size::Size,
+        usual,
     },
     output,
 };
@@ -84,9 +84,29 @@ impl Bench {
             Some(size) => size
                 .axes(model.config.spatial_dims, 1)
                 .map_err(|what| Failure::usage(format_args!("--input: {what}")))?,
-            None => usual_input(&architecture),
+            None => usual::input(&architecture),
         };
         let isa = Isa::active().map_err(Failure::usage)?.name();
+        usual::within_limits(spatial, self.batch)?;
+        let needed = memory::estimate(&architecture, spatial, self.batch)?;
+        let needed = if self.train {
+            needed.train_bytes
+        } else {
+            needed.infer_bytes
+        };
+        if let Some(available) = measure::available_bytes()
+            && needed as u64 > available
+        {
+            return Err(Failure::new(
+                LIMIT,
+                format_args!(
+                    "--batch {}: needs {} of memory where {} are free — give a smaller --batch or --input",
+                    self.batch,
+                    output::bytes(needed as u64),
+                    output::bytes(available)
+                ),
+            ));
+        }
         let macs = architecture.trace(spatial)?.macs() * self.batch as u64;
         let pixels: usize = spatial.iter().product();
         let data = measure::noise(pixels * model.config.in_channels * self.batch);
@@ -199,7 +219,11 @@ impl Bench {
         let mut lines = vec![
             (
                 "Timed".to_string(),
-                format!("{what}, batch {}, {} threads, {isa}", self.batch, threads),
+                format!(
+                    "{what}, batch {}, {}, {isa}",
+                    self.batch,
+                    output::counted(threads, "thread")
+                ),
             ),
             (
                 "Median".to_string(),

@@ -14,6 +14,7 @@ use crate::{
         model::{self, Source},
         number::positive,
         size::Size,
+        usual,
     },
     output,
 };
@@ -86,8 +87,9 @@ impl Summary {
             Some(size) => size
                 .axes(dims, 1)
                 .map_err(|what| Failure::usage(format_args!("--input: {what}")))?,
-            None => usual_input(&architecture),
+            None => usual::input(&architecture),
         };
+        usual::within_limits(spatial, self.batch)?;
         let facts = Facts {
             memory: memory::estimate(&architecture, spatial, self.batch)?,
             trace: architecture.trace(spatial)?,
@@ -115,23 +117,6 @@ impl Summary {
             }
         }
     }
-}
-
-/// The size people feed such a network: 224 with a pooling stem (96 in 3-D), 32 without; never below the smallest
-/// that works.
-pub fn usual_input(architecture: &Architecture) -> [usize; 3] {
-    let config = architecture.config();
-    let halvings = config.stem.pool || config.stem.stride[2] > 1;
-    let side = match (halvings, config.spatial_dims) {
-        (false, _) => 32,
-        (true, 2) => 224,
-        (true, _) => 96,
-    };
-    let mut input = architecture.min_input().map(|min| min.max(side));
-    if config.spatial_dims == 2 {
-        input[0] = 1;
-    }
-    input
 }
 
 impl Facts {

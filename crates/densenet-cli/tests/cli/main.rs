@@ -1,6 +1,9 @@
 //! The built command, as people and scripts use it: output, messages and exit codes.
 
+mod bench;
+mod infer;
 mod init;
 mod summary;
 mod support;
 mod usage;
+mod weights;

@@ -57,7 +57,9 @@ fn help_teaches() {
     for part in ["Start here:", "densenet train", "summary", "COMMAND --help"] {
         assert!(out.contains(part), "{part} is not in:\n{out}");
     }
-    for command in ["summary", "init"] {
+    for command in [
+        "summary", "init", "import", "export", "infer", "predict", "bench",
+    ] {
         let out = place.run(&format!("{command} --help")).done();
         assert!(out.contains("Examples:"), "{command}:\n{out}");
         assert!(

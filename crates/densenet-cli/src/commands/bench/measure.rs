@@ -65,10 +65,18 @@ pub fn noise(count: usize) -> Vec<f32> {
 
 /// The most memory this process has had resident so far, where the system tells.
 pub fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kib_line("/proc/self/status", "VmHWM:")
+}
+
+/// The memory that can be had without swapping, where the system tells.
+pub fn available_bytes() -> Option<u64> {
+    kib_line("/proc/meminfo", "MemAvailable:")
+}
+
+/// The value of `PREFIX … kB` in a file of the system's, in bytes.
+fn kib_line(path: &str, prefix: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(prefix))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
