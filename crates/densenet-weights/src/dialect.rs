@@ -36,7 +36,7 @@ pub use table::DIALECTS;
 
 /// One row of the table: how a program names the parts of a DenseNet, and what its class can be.
 ///
-/// Names may hold `{b}`, the block's number from 1, and `{l}`, the layer's number from [`Dialect::first_layer`].
+/// Names may hold `{b}`, the block's number from 1, and `{l}`, the layer's number from `first_layer`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dialect {
     /// The name on the command line.

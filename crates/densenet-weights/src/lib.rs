@@ -2,17 +2,26 @@
 //! Named parameters, weight files in every dialect, and the model file.
 //!
 //! # What is here
-//! - [`Tensor`] and [`StateDict`]: f32 tensors in PyTorch's layouts under torchvision's names.
+//! - [`Tensor`] and [`StateDict`]: f32 tensors in PyTorch's layouts (`OIHW`, `OIDHW`) under torchvision's names.
 //! - [`Model`]: configuration, weights, class names, preprocessing and provenance in one `.safetensors` file.
+//! - [`import()`]: `.pth`, `.pt` and `.safetensors` in any [`dialect`](mod@dialect), the network inferred from names and
+//!   shapes.
+//! - [`export()`]: the way back; PyTorch loads the file with `strict=True`.
 //! - [`initialize`]: fresh weights from a seed, the same bits on every machine.
-//! - [`safetensors`]: reading plain tensor files with every check the format allows.
 //! - [`ConfigFile`]: a network's configuration as JSON or TOML.
 //! - [`atomic::write`]: files that are the old one or the whole new one, whenever the machine stops.
+//! - [`pth`] and [`safetensors`]: the formats alone, tensors under the file's own names.
+//!
+//! # What is not here
+//! No arithmetic on networks, no ONNX, no optimiser state. Quantised and sparse tensors are refused, as is everything in
+//! a pickle that is not plain weights.
 //!
 //! # What reading promises
-//! Opening any file runs no code, reads no other file, and uses memory in proportion to the file. Weights that are NaN
-//! or infinite are refused with the tensor's name. Loading is strict: missing, surplus and misshaped tensors are listed
-//! ([`Mismatch`]) and refused.
+//! Opening any file runs no code, reads no other file, and uses memory in proportion to the file, at most a fixed number
+//! of times its length plus a few tens of megabytes. Every error is one line that names the file, what is wrong and what
+//! to do ([`WeightsError`]). Weights that are NaN or infinite are neither loaded nor saved: the tensor is named instead.
+//! Loading is strict: missing, surplus and misshaped tensors are listed ([`Mismatch`]) and refused. The head or the first
+//! convolution is replaced only when [`ImportOptions`] ask for it.
 //!
 //! ```
 //! use densenet_spec::{Architecture, preset};

@@ -8,7 +8,7 @@ use crate::{StateDict, error::printable};
 
 /// The differences between the tensors a network needs and those a file holds.
 ///
-/// `Display` names the first [`SHOWN`] of each kind; the lists hold all of them.
+/// `Display` names the first five of each kind; the lists hold all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mismatch {
     /// Needed, but not in the file.

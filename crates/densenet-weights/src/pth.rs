@@ -1,7 +1,7 @@
 //! PyTorch's `.pth`/`.pt` files: zip archives (since 1.6) and the older sequence of pickles.
 //!
 //! A pickle is a program that can call anything. This reader runs no part of it: it follows the stack machine with plain
-//! data, knows the few names that weights need ([`globals`]) and refuses every other. All values live in one arena and
+//! data, knows the few names that weights need (`pth/globals.rs`) and refuses every other. All values live in one arena and
 //! refer to each other by number, so nothing is cloned, shared or dropped recursively, whatever the file says.
 //!
 //! Bounds: [`MAX_PICKLE_BYTES`], [`MAX_NODES`] values, [`MAX_REFERENCES`] entries in containers, nesting of

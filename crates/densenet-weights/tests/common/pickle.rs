@@ -3,6 +3,7 @@
 
 use std::io::{Cursor, Write};
 
+use densenet_weights::WeightsError;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// A pickle under construction.
@@ -138,4 +139,35 @@ pub fn legacy(pickle: &P, keys: &[&str], storages: &[(u64, &[u8])]) -> Vec<u8> {
         bytes.extend(*content);
     }
     bytes
+}
+
+/// What a reader says about a bad file.
+pub fn error_of(bytes: &[u8]) -> WeightsError {
+    match densenet_weights::pth::read_from(&mut Cursor::new(bytes), bytes.len() as u64) {
+        Err(error) => error,
+        Ok(found) => panic!("read as {found:?}"),
+    }
+}
+
+/// Expects an error that says `expected`, exit code 4.
+pub fn refuse(bytes: &[u8], expected: &str) {
+    refuse_with(bytes, expected, 4);
+}
+
+/// Expects a one-line error that says `expected`.
+pub fn refuse_with(bytes: &[u8], expected: &str, exit_code: u8) {
+    let error = error_of(bytes);
+    let message = error.to_string();
+    assert!(
+        message.contains(expected),
+        "expected `{expected}`, found `{message}`"
+    );
+    assert_eq!(error.exit_code(), exit_code, "{message}");
+    assert!(!message.contains('\n') && message.len() < 600, "{message}");
+}
+
+/// A pickle in both forms of file.
+pub fn refuse_pickle(pickle: &P, expected: &str) {
+    refuse(&pth(pickle, &[&[0; 16]]), expected);
+    refuse(&legacy(pickle, &["0"], &[(4, &[0; 16])]), expected);
 }
