@@ -286,27 +286,7 @@ impl NormBackward<'_> {
             mean: &self.statistics.mean[channels.clone()],
             inv_std: &self.statistics.inv_std[channels],
         };
-        let (mut g, mut gx) = ([0.0; 32], [0.0; 32]);
-        for (product, place) in rows.product.chunks_exact(rows.width).zip(rows.places) {
-            let place = place + rows.start;
-            // SAFETY: the caller says so.
-            let grad = unsafe { grad.slice(place, columns) };
-            let input = &self.input[place..place + columns];
-            backward_pixel(
-                isa,
-                &product[..columns],
-                input,
-                &norm,
-                grad,
-                [&mut g[..columns], &mut gx[..columns]],
-            );
-        }
-        for (s, v) in sum_g.iter_mut().zip(g) {
-            *s += f64::from(v);
-        }
-        for (s, v) in sum_gx.iter_mut().zip(gx) {
-            *s += f64::from(v);
-        }
+        backward_rows(isa, rows, self.input, &norm, grad, [sum_g, sum_gx]);
     }
 }
 
@@ -319,35 +299,68 @@ struct Channels<'a> {
 }
 
 dispatch! {
-    /// One pixel of [`NormBackward::tile`]: `grad += scale·g`, and the sums of g and g·x̂ in f32 over a tile's rows.
-    fn backward_pixel(product: &[f32], input: &[f32], norm: &Channels<'_>, grad: &mut [f32], sums: [&mut [f32]; 2])
-        = backward_pixel_body
+    /// The rows of [`NormBackward::tile`], whose caller guarantees that nobody else touches them.
+    fn backward_rows(
+        rows: &ProductRows<'_>,
+        input: &[f32],
+        norm: &Channels<'_>,
+        grad: &Shared<f32>,
+        sums: [&mut [f64]; 2],
+    ) = backward_rows_body
 }
 
 #[inline(always)]
-fn backward_pixel_body<S: Simd>(
-    product: &[f32],
+fn backward_rows_body<S: Simd>(
+    rows: &ProductRows<'_>,
     input: &[f32],
     norm: &Channels<'_>,
-    grad: &mut [f32],
-    [sum_g, sum_gx]: [&mut [f32]; 2],
+    grad: &Shared<f32>,
+    [sum_g, sum_gx]: [&mut [f64]; 2],
 ) {
-    let n = product.len();
-    let (input, grad) = (&input[..n], &mut grad[..n]);
-    let (scale, shift) = (&norm.scale[..n], &norm.shift[..n]);
-    let (mean, inv_std) = (&norm.mean[..n], &norm.inv_std[..n]);
-    let (sum_g, sum_gx) = (&mut sum_g[..n], &mut sum_gx[..n]);
-    for c in 0..n {
-        let x = input[c];
-        let g = if fma::<S>(scale[c], x, shift[c]) > 0.0 {
-            product[c]
-        } else {
-            0.0
+    // Columns in groups of a width that the compiler knows, so that a group's sums stay in registers.
+    let columns = norm.scale.len();
+    let mut first = 0;
+    while first < columns {
+        let sums = [&mut sum_g[first..], &mut sum_gx[first..]];
+        first += match columns - first {
+            16.. => backward_columns::<S, 16>(rows, first, input, norm, (grad, sums)),
+            4.. => backward_columns::<S, 4>(rows, first, input, norm, (grad, sums)),
+            _ => backward_columns::<S, 1>(rows, first, input, norm, (grad, sums)),
         };
-        grad[c] = fma::<S>(scale[c], g, grad[c]);
-        sum_g[c] += g;
-        sum_gx[c] = fma::<S>(g, (x - mean[c]) * inv_std[c], sum_gx[c]);
     }
+}
+
+/// `grad += scale·g`, and the sums of g and g·x̂ (in f32 over a tile's rows), for `N` columns from `first` on.
+#[inline(always)]
+fn backward_columns<S: Simd, const N: usize>(
+    rows: &ProductRows<'_>,
+    first: usize,
+    input: &[f32],
+    norm: &Channels<'_>,
+    (grad, [sum_g, sum_gx]): (&Shared<f32>, [&mut [f64]; 2]),
+) -> usize {
+    let values = |from: &[f32]| -> [f32; N] { std::array::from_fn(|c| from[first + c]) };
+    let (scale, shift) = (values(norm.scale), values(norm.shift));
+    let (mean, inv_std) = (values(norm.mean), values(norm.inv_std));
+    let (mut g_sum, mut gx_sum) = ([0.0f32; N], [0.0f32; N]);
+    for (product, place) in rows.product.chunks_exact(rows.width).zip(rows.places) {
+        let place = place + rows.start + first;
+        let (product, x) = (&product[first..first + N], &input[place..place + N]);
+        // SAFETY: the caller of `NormBackward::tile` guarantees that no other task touches these columns.
+        let grad = unsafe { grad.slice(place, N) };
+        for c in 0..N {
+            let active = fma::<S>(scale[c], x[c], shift[c]) > 0.0;
+            let g = if active { product[c] } else { 0.0 };
+            grad[c] = fma::<S>(scale[c], g, grad[c]);
+            g_sum[c] += g;
+            gx_sum[c] = fma::<S>(g, (x[c] - mean[c]) * inv_std[c], gx_sum[c]);
+        }
+    }
+    for c in 0..N {
+        sum_g[c] += f64::from(g_sum[c]);
+        sum_gx[c] += f64::from(gx_sum[c]);
+    }
+    N
 }
 
 /// Applies a norm's ReLU mask to the gradient at its output, in place, and sums Σ g and Σ g·x̂ per channel.
