@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{bench, export, import, infer, init, predict, summary},
+    commands::{bench, eval, export, import, infer, init, predict, summary, train},
     failure::{Failure, USAGE},
     usage,
 };
@@ -31,6 +31,8 @@ enum Command {
     Init(init::Init),
     Import(import::Import),
     Export(export::Export),
+    Train(Box<train::Train>),
+    Eval(eval::Eval),
     Predict(predict::Predict),
     Infer(infer::Infer),
     Bench(bench::Bench),
@@ -47,6 +49,8 @@ impl Cli {
             Command::Init(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Train(command) => command.run(),
+            Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Infer(command) => command.run(),
             Command::Bench(command) => command.run(),

@@ -1,12 +1,14 @@
 //! One file per subcommand.
 
 pub mod bench;
+pub mod eval;
 pub mod export;
 pub mod import;
 pub mod infer;
 pub mod init;
 pub mod predict;
 pub mod summary;
+pub mod train;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use std::{
 use densenet::NetworkError;
 use densenet_data::DataError;
 use densenet_spec::ConfigError;
+use densenet_train::TrainError;
 use densenet_weights::WeightsError;
 
 /// The command line or a configuration cannot be carried out.
@@ -81,6 +82,15 @@ macro_rules! from_room {
 }
 
 from_room!(WeightsError, DataError);
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Architecture(error) => error.into(),
+            error => Failure::new(error.exit_code(), error),
+        }
+    }
+}
 
 impl From<NetworkError> for Failure {
     fn from(error: NetworkError) -> Self {

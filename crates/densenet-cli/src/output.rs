@@ -1,8 +1,12 @@
 //! Standard output: whole documents, written once, quiet about a reader that has left.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use densenet_spec::DenseNetConfig;
+use densenet_train::{
+    Reporter,
+    report::{Bar, Plain},
+};
 use serde_json::Value;
 
 use crate::{
@@ -36,6 +40,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// As [`print`].
 pub fn print_json(document: &Value) -> Result<(), Failure> {
     print(&format!("{document:#}\n"))
+}
+
+/// What training and evaluation report to: a bar on a terminal, lines elsewhere; both on standard error.
+pub fn reporter() -> Box<dyn Reporter> {
+    if io::stderr().is_terminal() {
+        Box::new(Bar::new())
+    } else {
+        Box::new(Plain::new(io::stderr()))
+    }
 }
 
 /// Writes a message to standard error. A closed standard error is nobody to tell.

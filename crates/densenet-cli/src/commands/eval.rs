@@ -1,0 +1,221 @@
+//! `densenet eval`: how well a model does on labelled images.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+use densenet_data::{Dataset, OpenOptions, Split, SplitOptions};
+use densenet_train::{EvaluateOptions, Evaluation, evaluate, install_signal_handlers};
+use densenet_weights::Model;
+use serde_json::Value;
+
+use crate::{
+    failure::{BUG, Failure},
+    options::{
+        model,
+        number::{positive, real, whole},
+        run::RunOptions,
+    },
+    output::{self, grouped, pairs},
+    table::Table,
+};
+
+/// Measure a model on labelled images: accuracy, loss, AUROC, confusion
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Eval {
+    /// The model file
+    model: PathBuf,
+    /// What `train` takes: a folder of images, a .csv list, …, or `digits`
+    data: PathBuf,
+    /// The part of the data to look at: train, val or test
+    #[arg(long, value_enum, value_name = "SPLIT", default_value_t = Part::Test, hide_possible_values = true)]
+    split: Part,
+    /// Images at a time; changes no bit of the result
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    batch_size: usize,
+    /// Share for validation where the data has no validation split [default: as in training]
+    #[arg(long, value_name = "0..1", value_parser = real)]
+    val_split: Option<f64>,
+    /// Share for testing where the data has no splits at all [default: as in training]
+    #[arg(long, value_name = "0..1", value_parser = real)]
+    test_split: Option<f64>,
+    /// Seed of the division into splits [default: as in training]
+    #[arg(long, value_name = "N", value_parser = whole)]
+    split_seed: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+const AFTER_HELP: &str = "\
+Images are prepared exactly as they were for training. The data's classes are matched with the model's by name.
+
+Examples:
+  densenet eval runs/digits-1/best.safetensors digits
+  densenet eval model.safetensors photos/ --split val
+  densenet eval model.safetensors list.csv --json";
+
+/// [`Split`]'s names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Train,
+    Val,
+    Test,
+}
+
+impl Eval {
+    /// Opens the data as the model needs it, runs the model over it, prints.
+    ///
+    /// # Errors
+    /// A model or data that cannot be used, classes that do not match, numbers that are not finite.
+    pub fn run(self) -> Result<(), Failure> {
+        self.run.prepare()?;
+        let stop = install_signal_handlers()
+            .map_err(|error| Failure::new(BUG, format_args!("signals: {error} — report this")))?;
+        let model = model::load(&self.model)?;
+        let dataset = Arc::new(Dataset::open(&self.data, &self.open_options(&model))?);
+        let mut reporter = output::reporter();
+        for note in dataset.notes() {
+            reporter.note(note);
+        }
+        let split = match self.split {
+            Part::Train => Split::Train,
+            Part::Val => Split::Val,
+            Part::Test => Split::Test,
+        };
+        let options = EvaluateOptions {
+            batch_size: self.batch_size,
+            threads: self
+                .run
+                .threads
+                .unwrap_or(EvaluateOptions::default().threads),
+        };
+        let evaluation = evaluate(&model, &dataset, split, options, &mut *reporter, &stop);
+        reporter.finished();
+        let Some(evaluation) = evaluation? else {
+            let signal = stop.raised().unwrap_or(2);
+            return Err(Failure::silent(u8::try_from(128 + signal).unwrap_or(130)));
+        };
+        if self.json {
+            return output::print_json(&document(&evaluation, &self.data, split)?);
+        }
+        let title = format!(
+            "{} on {}, {split}",
+            self.model.display(),
+            self.data.display()
+        );
+        output::print(&text(&title, &evaluation, output::width()))
+    }
+
+    /// The model's classes, and the division into splits that it was trained with.
+    fn open_options(&self, model: &Model) -> OpenOptions {
+        let trained = |key: &str| model.provenance.as_ref().and_then(|p| p.get(key));
+        let default = SplitOptions::default();
+        let share = |given: Option<f64>, key: &str, usual: f64| {
+            given
+                .or_else(|| trained(key).and_then(Value::as_f64))
+                .unwrap_or(usual)
+        };
+        let seed = self.split_seed.map(|seed| seed as u64);
+        OpenOptions {
+            split: SplitOptions {
+                seed: seed
+                    .or_else(|| trained("split_seed").and_then(Value::as_u64))
+                    .unwrap_or(default.seed),
+                val: share(self.val_split, "val_split", default.val),
+                test: share(self.test_split, "test_split", default.test),
+            },
+            classes: model.classes.clone(),
+        }
+    }
+}
+
+/// The evaluation's own document, with what was evaluated.
+fn document(evaluation: &Evaluation, data: &Path, split: Split) -> Result<Value, Failure> {
+    let mut document = serde_json::to_value(evaluation)
+        .map_err(|error| Failure::new(BUG, format_args!("eval: {error} — report this")))?;
+    if let Value::Object(fields) = &mut document {
+        fields.insert("data".into(), data.display().to_string().into());
+        fields.insert("split".into(), split.name().into());
+    }
+    Ok(document)
+}
+
+fn text(title: &str, evaluation: &Evaluation, width: usize) -> String {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut lines = vec![
+        ("Images", grouped(evaluation.samples as u64)),
+        ("Accuracy", percent(evaluation.accuracy)),
+        ("Loss", format!("{:.4}", evaluation.loss)),
+    ];
+    if let Some(top5) = evaluation.top5 {
+        lines.push(("Top-5 accuracy", percent(top5)));
+    }
+    if let Some(auroc) = evaluation.macro_auroc {
+        lines.push(("Macro AUROC", format!("{auroc:.4}")));
+    }
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(label, value)| (label.to_string(), value))
+        .collect();
+    let mut text = crate::table::wrap(title, width, 2) + &pairs(&lines, width) + "\n";
+    text += &classes(evaluation).render(width);
+    if let Some(confusion) = confusion(evaluation, width) {
+        text += "\nConfusion: rows are the true class, columns the answer\n";
+        text += &confusion;
+    }
+    text
+}
+
+/// One row for each class.
+fn classes(evaluation: &Evaluation) -> Table {
+    let mut table = Table::new(&["Class", "Images", "Precision", "Recall", "F1"]);
+    let share = |value: Option<f64>| value.map_or("—".to_string(), |v| format!("{v:.3}"));
+    for class in &evaluation.per_class {
+        table.row(vec![
+            class.class.clone(),
+            class.samples.to_string(),
+            share(class.precision),
+            share(class.recall),
+            share(class.f1),
+        ]);
+    }
+    table
+}
+
+/// The confusion matrix with numbered columns, where it fits.
+fn confusion(evaluation: &Evaluation, width: usize) -> Option<String> {
+    let numbers: Vec<String> = (0..evaluation.classes.len())
+        .map(|i| i.to_string())
+        .collect();
+    let headings: Vec<&str> = std::iter::once("")
+        .chain(numbers.iter().map(String::as_str))
+        .collect();
+    let mut table = Table::new(&headings);
+    for (index, (class, row)) in evaluation
+        .classes
+        .iter()
+        .zip(&evaluation.confusion)
+        .enumerate()
+    {
+        let name = if *class == numbers[index] {
+            class.clone()
+        } else {
+            format!("{index} {class}")
+        };
+        let dot = |&count: &u64| {
+            if count == 0 {
+                "·".to_string()
+            } else {
+                count.to_string()
+            }
+        };
+        table.row(std::iter::once(name).chain(row.iter().map(dot)).collect());
+    }
+    (table.width() <= width).then(|| table.render(width))
+}

@@ -1,0 +1,122 @@
+//! `densenet train`: from images to a model.
+
+mod made;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use densenet_train::{Layer, Outcome, TrainConfig, install_signal_handlers, resume, train};
+use serde::Serialize;
+use toml::{Table, Value};
+
+use crate::{
+    failure::{BUG, Failure},
+    options::{
+        config::ConfigOptions,
+        run::RunOptions,
+        train::{DataOptions, ModelOptions, OptimisationOptions, SavingOptions},
+    },
+    output,
+};
+
+/// Train a network on images; with nothing else said, on the embedded digits
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Train {
+    /// A folder of images, a .csv list, a .npz file, or a folder of CIFAR or IDX files [default: the embedded digits]
+    data: Option<String>,
+    /// A file of options, `key = value`; options on the command line win
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted run, bit for bit as if it had never stopped
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunOptions,
+    #[command(flatten)]
+    data_options: DataOptions,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    optimisation: OptimisationOptions,
+    #[command(flatten)]
+    saving: SavingOptions,
+    #[command(flatten)]
+    network: ConfigOptions,
+}
+
+const AFTER_HELP: &str = "\
+Each run gets a folder of its own, runs/NAME-N, with the best and the last model, one line of metrics for each epoch,
+every option as resolved, and what resuming needs. The first Ctrl-C saves and stops; the second stops at once.
+Every option is also a key of a --config file, with underscores for dashes.
+
+Examples:
+  densenet train
+  densenet train photos/ --model densenet121 --image-size 224 --epochs 60
+  densenet train photos/ --model runs/photos-1/best.safetensors --freeze stem,denseblock1 --lr 0.01
+  densenet train cifar-10-batches-bin --model densenet-bc-100-12 --augment crop:4,hflip --schedule step \\
+      --epochs 300 --batch-size 64 --lr 0.1
+  densenet train --config runs/photos-1/config.toml --seed 2
+  densenet train --resume runs/photos-1";
+
+impl Train {
+    /// Trains, or goes on training, and says what was made.
+    ///
+    /// # Errors
+    /// Whatever the training room refuses; a run that a signal stopped, with the command that continues it.
+    pub fn run(self) -> Result<(), Failure> {
+        self.run.prepare()?;
+        let stop = install_signal_handlers()
+            .map_err(|error| Failure::new(BUG, format_args!("signals: {error} — report this")))?;
+        let layers = self.layers()?;
+        let mut reporter = output::reporter();
+        let outcome = match &self.resume {
+            Some(run) => resume(run, &layers, &mut *reporter, &stop)?,
+            None => train(&TrainConfig::layered(&layers)?, &mut *reporter, &stop)?,
+        };
+        drop(reporter);
+        match &outcome {
+            Outcome::Finished(summary) => {
+                let text = made::text(summary, &outcome.next_commands(), output::width());
+                output::print(&text)
+            }
+            Outcome::Interrupted { .. } => Err(made::interruption(&outcome)),
+        }
+    }
+
+    /// The file and the command line, the latter uppermost.
+    fn layers(&self) -> Result<Vec<Layer>, Failure> {
+        let mut layers = Vec::new();
+        if let Some(path) = &self.config {
+            layers.push(Layer::read(path)?);
+        }
+        let mut table = Table::new();
+        if let Some(data) = &self.data {
+            table.insert("data".into(), Value::String(data.clone()));
+        }
+        if self.data_options.no_augment {
+            table.insert("augment".into(), Value::String("none".into()));
+        }
+        table.extend(keys(&self.data_options)?);
+        table.extend(keys(&self.model)?);
+        table.extend(keys(&self.optimisation)?);
+        table.extend(keys(&self.saving)?);
+        table.extend(keys(&self.network.file()?)?);
+        if !table.is_empty() {
+            layers.push(Layer {
+                origin: "command line".into(),
+                table,
+            });
+        }
+        Ok(layers)
+    }
+}
+
+/// The options that were given, under their keys.
+fn keys(options: &impl Serialize) -> Result<Table, Failure> {
+    Table::try_from(options).map_err(|error| {
+        Failure::usage(format_args!(
+            "command line: {error} — give a smaller number"
+        ))
+    })
+}
