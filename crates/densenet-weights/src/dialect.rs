@@ -199,6 +199,11 @@ impl Stems {
         }
     }
 
+    /// Whether the kernel's size decides about stride and pooling.
+    fn is_fixed(self) -> bool {
+        self != Stems::AnyDepth
+    }
+
     /// The stem a file with this kernel most likely has: what shapes cannot tell is the dialect's default.
     fn assumed(self, kernel: [usize; 3], norm: bool) -> densenet_spec::Stem {
         // Every ImageNet stem has a 7×7 kernel and halves twice; small kernels belong to small inputs.

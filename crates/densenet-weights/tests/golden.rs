@@ -53,6 +53,12 @@ fn every_dialect_is_recognised_and_every_element_arrives() {
             Some(dialect) => dialect,
         };
         check(&format!("{name}.pth"), dialect, &config);
+        // Where two programs use the same names for different stems, the choice is told.
+        let told = imported(&format!("{name}.pth"))
+            .notes
+            .iter()
+            .any(|note| note.contains("stem's stride"));
+        assert_eq!(told, matches!(name, "kenshohara" | "tutorial-3d"), "{name}");
     }
 }
 
@@ -97,7 +103,6 @@ fn a_checkpoint_is_unwrapped_with_notes() {
         [
             "the weights were taken from the entry `state_dict`",
             "the prefix `module.` of DataParallel was taken off",
-            "the stem's stride [1, 2, 2] with max-pool is the kenshohara-2018 default; tensors do not show it",
         ]
     );
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use densenet_spec::{ConcatOrder, DenseNetConfig};
 
-use super::{Dialect, Part, Suffix};
+use super::{DIALECTS, Dialect, Part, Suffix};
 use crate::error::{Problem, WeightsError};
 
 /// The configuration of a network whose tensors have these shapes.
@@ -159,10 +159,11 @@ impl Dialect {
             && (spatial_dims == 2 || self.in_channels.is_none_or(|c| c == in_channels))
     }
 
-    /// What was assumed about the stem because no tensor shows it, where the dialect leaves a choice.
+    /// What was assumed about the stem because neither a tensor nor the dialect's class fixes it.
     pub(crate) fn assumption(&self, config: &DenseNetConfig) -> Option<String> {
         let stem = &config.stem;
-        if config.spatial_dims == 2 && stem.name(2).is_some() {
+        let fixed = self.stems.is_fixed() && self.stems.allow(stem, config.spatial_dims);
+        if fixed && !self.has_twin() {
             return None;
         }
         let stride = &stem.stride[3 - config.spatial_dims..];
@@ -171,6 +172,17 @@ impl Dialect {
             "the stem's stride {stride:?} {pool} max-pool is the {} default; tensors do not show it",
             self.name
         ))
+    }
+
+    /// Whether another row has the same names and another stem.
+    fn has_twin(&self) -> bool {
+        DIALECTS.iter().any(|other| {
+            other.stems != self.stems
+                && (other.stem, other.layer, other.layer_ops)
+                    == (self.stem, self.layer, self.layer_ops)
+                && (other.final_norm, other.classifier) == (self.final_norm, self.classifier)
+                && other.dims.iter().any(|dims| self.dims.contains(dims))
+        })
     }
 
     pub(crate) fn is_newest_first(&self) -> bool {
