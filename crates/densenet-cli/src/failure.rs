@@ -87,6 +87,7 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Architecture(error) => error.into(),
+            TrainError::Network(error) => error.into(),
             error => Failure::new(error.exit_code(), error),
         }
     }

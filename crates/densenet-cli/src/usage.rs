@@ -4,6 +4,7 @@ use clap::{
     Command, Error,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use densenet_spec::closest;
 
 /// One line that says what is wrong with the command line and what to type instead.
 pub fn one_line(error: &Error, command: &Command) -> String {
@@ -31,7 +32,11 @@ pub fn one_line(error: &Error, command: &Command) -> String {
             }),
             suggestion(ContextKind::SuggestedValue).or_else(|| {
                 let valid = all(error, ContextKind::ValidValue);
-                (!valid.is_empty()).then(|| format!("one of {}", valid.join(", ")))
+                match closest(&value(), valid.iter().map(String::as_str)) {
+                    Some(likely) => Some(format!("did you mean {likely}?")),
+                    None if valid.is_empty() => None,
+                    None => Some(format!("one of {}", valid.join(", "))),
+                }
             }),
         ),
         ErrorKind::ValueValidation => {

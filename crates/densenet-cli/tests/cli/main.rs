@@ -1,9 +1,11 @@
 //! The built command, as people and scripts use it: output, messages and exit codes.
 
 mod bench;
+mod images;
 mod infer;
 mod init;
 mod summary;
 mod support;
+mod train;
 mod usage;
 mod weights;
