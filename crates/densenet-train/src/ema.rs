@@ -50,6 +50,12 @@ impl Ema {
         }
     }
 
+    /// Takes the averages back from a checkpoint.
+    pub(crate) fn restore(&mut self, parameters: Vec<f32>, buffers: Vec<f32>) {
+        self.parameters = parameters;
+        self.buffers = buffers;
+    }
+
     /// The averaged parameters.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use densenet::NetworkError;
 use densenet_data::DataError;
 
 use crate::{spec::ConfigError, weights::WeightsError};
@@ -30,6 +31,8 @@ pub enum TrainError {
     Data(DataError),
     /// A weights or model file cannot be used.
     Weights(WeightsError),
+    /// The network cannot be built or run.
+    Network(NetworkError),
     /// A run's saved state cannot be used.
     State {
         /// The file or folder.
@@ -83,6 +86,7 @@ impl TrainError {
             TrainError::Config { .. } | TrainError::Architecture(_) => 2,
             TrainError::Data(error) => error.exit_code(),
             TrainError::Weights(error) => error.exit_code(),
+            TrainError::Network(error) => error.exit_code(),
             TrainError::State { .. } => 4,
             TrainError::Io { .. } => 5,
             TrainError::NonFinite(_) => 6,
@@ -128,6 +132,7 @@ impl fmt::Display for TrainError {
             TrainError::Architecture(error) => error.to_string(),
             TrainError::Data(error) => error.to_string(),
             TrainError::Weights(error) => error.to_string(),
+            TrainError::Network(error) => error.to_string(),
             TrainError::State { path, what, cure } => {
                 format!("{}: {what} — {cure}", path.display())
             }
@@ -209,6 +214,7 @@ impl std::error::Error for TrainError {
             TrainError::Architecture(error) => Some(error),
             TrainError::Data(error) => Some(error),
             TrainError::Weights(error) => Some(error),
+            TrainError::Network(error) => Some(error),
             TrainError::Io { cause, .. } => Some(cause),
             _ => None,
         }
@@ -224,6 +230,12 @@ impl From<ConfigError> for TrainError {
 impl From<DataError> for TrainError {
     fn from(error: DataError) -> Self {
         TrainError::Data(error)
+    }
+}
+
+impl From<NetworkError> for TrainError {
+    fn from(error: NetworkError) -> Self {
+        TrainError::Network(error)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunDir {
@@ -117,7 +117,7 @@ impl RunDir {
         lock.rewind().map_err(refused("write"))?;
         writeln!(lock, "process {}", std::process::id()).map_err(refused("write"))?;
         lock.sync_all().map_err(refused("sync"))?;
-        Ok(RunDir { path, _lock: lock })
+        Ok(RunDir { path, lock })
     }
 
     /// The folder.
@@ -141,7 +141,11 @@ impl RunDir {
     pub(crate) fn write_model(&self, file: &str, model: &Model) -> Result<(), TrainError> {
         let (path, new) = (self.file(file), self.file(&format!("new.{file}")));
         let result = model.save(&new).map_err(TrainError::from).and_then(|()| {
-            if Model::load(&new)? != *model {
+            // The file's own digest covers the rest; numbers within its JSON may be read back rounded.
+            let found = Model::load(&new)?;
+            if (&found.config, &found.state, &found.classes)
+                != (&model.config, &model.state, &model.classes)
+            {
                 let cure = "the disk does not keep what it is given; use another one with --out";
                 return Err(TrainError::state(
                     &new,
@@ -157,6 +161,13 @@ impl RunDir {
             let _ = fs::remove_file(&new);
         }
         result
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // Said aloud, because a child process that is just being started may hold a copy of the handle.
+        let _ = self.lock.unlock();
     }
 }
 

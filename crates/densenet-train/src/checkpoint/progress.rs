@@ -21,8 +21,10 @@ pub(crate) struct Progress {
     pub(crate) batch: usize,
     /// Optimiser steps taken.
     pub(crate) step: u64,
-    /// Forward passes taken: keys dropout, and PyTorch's `num_batches_tracked`.
+    /// Forward passes taken; keys dropout.
     pub(crate) forwards: u64,
+    /// Batches in the running statistics, those of a model the run started from included.
+    pub(crate) batches_tracked: u64,
     /// Steps the optimiser counts (AdamW's bias correction).
     pub(crate) optimizer_steps: u64,
     /// Sums over the epoch so far.
@@ -35,7 +37,7 @@ pub(crate) struct Progress {
     pub(crate) finished: Option<String>,
     /// The resolved configuration as TOML, less what cannot change a result.
     pub(crate) config: String,
-    /// What the data was: see [`crate::data::fingerprint`].
+    /// What the data was: [`densenet_data::Dataset::fingerprint`].
     pub(crate) data: String,
     /// Names and places of the parameters within their arena.
     pub(crate) layout: String,

@@ -1,0 +1,289 @@
+//! From a configuration to a trained model.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use densenet::Network;
+use densenet_data::{Dataset, Preprocessing, Split};
+
+use crate::{
+    checkpoint::{EpochMetrics, Store},
+    config::{Layer, TrainConfig},
+    early_stopping::Best,
+    error::TrainError,
+    evaluate::{EvaluateOptions, evaluate},
+    metrics::Evaluation,
+    report::{Reporter, RunInfo},
+    run_dir::RunDir,
+    session::{BEST, End, LAST, Parts, Session},
+    stop::StopFlag,
+    weights::Model,
+};
+
+mod prepare;
+
+use prepare::Prepared;
+
+/// How a call of [`train`] or [`resume`] ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The run is complete.
+    Finished(Box<Summary>),
+    /// A signal asked to stop; the run is saved and can be resumed.
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+        /// The run's folder; `None` where it was stopped before there was one.
+        run: Option<PathBuf>,
+    },
+}
+
+impl Outcome {
+    /// 0, or 128 + the signal.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Outcome::Finished(_) => 0,
+            Outcome::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(130),
+        }
+    }
+
+    /// The command that goes on from here, where there is one.
+    pub fn next_commands(&self) -> Vec<String> {
+        match self {
+            Outcome::Finished(summary) => summary.next_commands(),
+            Outcome::Interrupted { run: Some(run), .. } => {
+                vec![format!("densenet train --resume {}", quoted(run))]
+            }
+            Outcome::Interrupted { run: None, .. } => Vec::new(),
+        }
+    }
+}
+
+/// What a complete run made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// The model of the best epoch.
+    pub best_model: PathBuf,
+    /// The model of the last epoch.
+    pub last_model: PathBuf,
+    /// Every option as resolved.
+    pub config: PathBuf,
+    /// One line per epoch.
+    pub metrics: PathBuf,
+    /// The data set, as it was given.
+    pub data: String,
+    /// Why it ended.
+    pub reason: String,
+    /// The best epoch.
+    pub best: Option<Best>,
+    /// Every epoch.
+    pub epochs: Vec<EpochMetrics>,
+    /// The best model on the test split; `None` where the data has none.
+    pub test: Option<Evaluation>,
+}
+
+impl Summary {
+    /// Commands worth typing next, each with what it does.
+    pub fn next_commands(&self) -> Vec<String> {
+        let (model, data) = (quoted(&self.best_model), quoted(Path::new(&self.data)));
+        vec![
+            format!("densenet eval {model} {data}"),
+            format!("densenet predict {model} IMAGE"),
+            format!("densenet summary {model}"),
+            format!("densenet train --config {}", quoted(&self.config)),
+        ]
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@:,=%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Trains a new run in a folder of its own.
+///
+/// # Errors
+/// Whatever is wrong with configuration, data or model file, found before the first step; `NonFinite`; a disk that refuses.
+pub fn train(
+    config: &TrainConfig,
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
+    config.validate()?;
+    let result = new_run(config, reporter, stop);
+    reporter.finished();
+    result
+}
+
+fn new_run(
+    config: &TrainConfig,
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
+    let Some(prepared) = Prepared::new(config, reporter, stop)? else {
+        return Ok(Outcome::Interrupted {
+            signal: stop.raised().unwrap_or(2),
+            run: None,
+        });
+    };
+    let run = RunDir::create(&prepared.config.out, &prepared.run_name())?;
+    run.write_text("config.toml", &prepared.config.to_toml()?)?;
+    run_session(prepared, run, None, reporter, stop)
+}
+
+/// Continues the run in `folder`, bit for bit as if it had never stopped.
+///
+/// `changes` may hold keys that cannot change a result (`loader_threads`, `cache_mb`, `memory_efficient`, `save_every`,
+/// `save_every_steps`); others must be those of the run.
+///
+/// # Errors
+/// `Locked` where another process trains there, `State` where no saved state is usable or something that decides the
+/// result has changed, and as [`train`].
+pub fn resume(
+    folder: &Path,
+    changes: &[Layer],
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
+    let result = resumed_run(folder, changes, reporter, stop);
+    reporter.finished();
+    result
+}
+
+fn resumed_run(
+    folder: &Path,
+    changes: &[Layer],
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
+    let run = RunDir::open(folder)?;
+    let mut layers = vec![Layer::read(&run.file("config.toml"))?];
+    layers.extend_from_slice(changes);
+    let config = TrainConfig::layered(&layers)?;
+    let loaded = Store::new(run.path()).load()?.ok_or_else(|| {
+        TrainError::state(
+            run.path(),
+            "there is no saved state",
+            "the run stopped before its first step; start it again with --config",
+        )
+    })?;
+    for warning in &loaded.warnings {
+        reporter.warning(&format!("{warning}; an earlier state is used"));
+    }
+    let Some(prepared) = Prepared::resumed(&config, reporter, stop)? else {
+        let signal = stop.raised().unwrap_or(2);
+        return Ok(Outcome::Interrupted {
+            signal,
+            run: Some(run.path().to_path_buf()),
+        });
+    };
+    run_session(prepared, run, Some(loaded.state), reporter, stop)
+}
+
+fn run_session(
+    prepared: Prepared,
+    run: RunDir,
+    saved: Option<crate::checkpoint::SavedState>,
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
+    let dataset = Arc::clone(prepared.train.dataset());
+    let (config, network) = (prepared.config.clone(), prepared.network()?);
+    let parts = Parts {
+        net: network,
+        template: prepared.template(),
+        config: prepared.config,
+        train: prepared.train,
+        val: prepared.val,
+        run,
+    };
+    announce(&parts, &dataset, reporter);
+    let folder = parts.run.path().to_path_buf();
+    let mut keep = |_| Ok(());
+    let mut session = Session::new(parts, reporter, stop, &mut keep)?;
+    if let Some(saved) = saved {
+        session.restore(saved)?;
+    }
+    match session.run()? {
+        End::Interrupted(signal) => Ok(Outcome::Interrupted {
+            signal,
+            run: Some(folder),
+        }),
+        End::Finished(reason) => {
+            let (parts, progress) = session.into_parts();
+            let best_model = parts.run.file(BEST);
+            let test = match dataset.indices(Split::Test) {
+                [] => None,
+                _ => {
+                    let model = Model::load(&best_model)?;
+                    let options = EvaluateOptions {
+                        batch_size: config.batch_size,
+                        threads: config.threads(),
+                    };
+                    match evaluate(&model, &dataset, Split::Test, options, reporter, stop)? {
+                        Some(evaluation) => Some(evaluation),
+                        // The run itself is saved as complete; resuming repeats this evaluation only.
+                        None => {
+                            let signal = stop.raised().unwrap_or(2);
+                            return Ok(Outcome::Interrupted {
+                                signal,
+                                run: Some(folder),
+                            });
+                        }
+                    }
+                }
+            };
+            Ok(Outcome::Finished(Box::new(Summary {
+                last_model: parts.run.file(LAST),
+                config: parts.run.file("config.toml"),
+                metrics: parts.run.file("metrics.csv"),
+                run: folder,
+                best_model,
+                data: config.data.unwrap_or_else(|| "digits".into()),
+                reason,
+                best: progress.watch.best,
+                epochs: progress.rows,
+                test,
+            })))
+        }
+    }
+}
+
+fn announce(parts: &Parts<Network>, dataset: &Dataset, reporter: &mut dyn Reporter) {
+    let [depth, height, width] = parts.train.spatial();
+    let count = |trainable: bool| {
+        let views = parts
+            .net
+            .views()
+            .iter()
+            .filter(|v| v.trainable || !trainable);
+        views.map(|v| v.range.len()).sum()
+    };
+    let steps = parts.train.batches().div_ceil(parts.config.accumulate) as u64;
+    reporter.started(&RunInfo {
+        folder: parts.run.path(),
+        data: dataset.name(),
+        samples: Split::ALL.map(|split| dataset.indices(split).len()),
+        classes: dataset.classes().len(),
+        input: [depth, height, width, parts.train.channels()],
+        parameters: count(false),
+        trainable: count(true),
+        epochs: parts.config.epochs,
+        steps: steps * parts.config.epochs as u64,
+    });
+}
+
+/// The preprocessing a configuration asks for, given what a model or the data suggest.
+fn preprocessing(config: &TrainConfig, suggested: Preprocessing) -> Preprocessing {
+    config.preprocessing.clone().unwrap_or(suggested)
+}
