@@ -355,11 +355,6 @@ fn configurations_that_cannot_work_are_explained() {
         ),
         ("--image-size 0", 2, &["--image-size"]),
         ("--resume absent", 2, &["absent"]),
-        (
-            "--freeze denseblock9 --model densenet-bc-100-12",
-            2,
-            &["denseblock9"],
-        ),
         ("--threads 0", 2, &["--threads 0"]),
     ] {
         let run = place.run(&format!("train photos {options}"));
