@@ -8,6 +8,8 @@
 //! A file of at most 512 MiB, whose header announces at most 2²⁶ pixels that decode to at most 512 MiB. The
 //! header is looked at before anything is allocated for its pixels.
 
+mod container;
+
 use std::fs;
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,14 +91,12 @@ pub fn decode_bytes(place: &str, bytes: &[u8]) -> Result<DecodedImage, DataError
         ));
     }
     let format = recognise(place, bytes)?;
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        // The decoder would fill what is missing with grey.
-        return Err(broken(
-            place,
-            "JPEG",
-            "the file is cut off: its end marker is missing",
-        ));
+    let bytes = match format {
+        ImageFormat::Jpeg => container::complete_jpeg(bytes),
+        ImageFormat::WebP => container::complete_webp(bytes),
+        _ => Ok(bytes),
     }
+    .map_err(|why| broken(place, name_of(format), why))?;
     // The decoders are other people's code that reads hostile bytes: should one of them panic after all, one file
     // is bad, not the whole run.
     match catch_unwind(AssertUnwindSafe(|| decode_known(place, bytes, format))) {
@@ -213,31 +213,4 @@ fn broken(place: &str, format: &str, why: &str) -> DataError {
 
 fn too_many_pixels(place: &str, why: &str) -> DataError {
     DataError::limit(place, why, "scale it down before training")
-}
-
-/// Whether a JPEG has its end-of-image marker behind the start of its pictures.
-///
-/// The header's segments are walked to the first scan, so that a thumbnail's end marker inside EXIF does not count;
-/// in the scans a byte FF is always followed by 00 unless it starts a marker, so `FF D9` is the real end.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    loop {
-        match (bytes.get(at), bytes.get(at + 1)) {
-            (Some(0xFF), Some(0xFF)) => at += 1,
-            (Some(0xFF), Some(0xDA)) => break,
-            (Some(0xFF), Some(0x01 | 0xD0..=0xD8)) => at += 2,
-            (Some(0xFF), Some(_)) => match (bytes.get(at + 2), bytes.get(at + 3)) {
-                (Some(&high), Some(&low)) => {
-                    at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2)
-                }
-                _ => return false,
-            },
-            // Bytes between segments are tolerated by every decoder.
-            (Some(_), Some(_)) => at += 1,
-            _ => return false,
-        }
-    }
-    bytes
-        .get(at..)
-        .is_some_and(|scan| scan.windows(2).any(|pair| pair == [0xFF, 0xD9]))
 }

@@ -110,3 +110,17 @@ fn what_is_no_picture_file_is_named() {
         "x: the file is empty (0 bytes) — replace it or remove it"
     );
 }
+
+/// Files that fuzzing found: each once took a decoder down, or far too much memory.
+#[test]
+fn what_fuzzing_found_stays_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regressions");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let error = decode_file(&path).unwrap_err();
+        assert!(!error.what().contains("gave up"), "{error}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}

@@ -10,7 +10,7 @@ const PEEK: usize = 32;
 const LARGEST_NATIVE: usize = 256;
 
 impl Preprocessing {
-    /// Preprocessing for `dataset`; mean 0 and standard deviation 1 until they are measured ([`crate::check`]).
+    /// Preprocessing for `dataset`; mean 0 and standard deviation 1 until they are measured ([`check`](crate::check())).
     ///
     /// `channels`: 1 if the packed samples, or the first pictures, are grey, else 3. `size` = `[height, width]`:
     /// - given, and all samples have one size: resized to exactly `size`;

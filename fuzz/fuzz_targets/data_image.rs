@@ -1,0 +1,16 @@
+//! Any bytes as a picture file, then through preprocessing.
+#![no_main]
+
+use densenet_data::{Preprocessing, decode_bytes};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    match decode_bytes("fuzz", bytes) {
+        Ok(image) => {
+            let prepared = Preprocessing::imagenet().apply(&image).expect("sizes are bounded");
+            assert_eq!(prepared.data.len(), 224 * 224 * 3);
+        }
+        // `decode_bytes` contains a decoder's panic; here it counts as a find.
+        Err(error) => assert!(!error.what().contains("gave up"), "{error}"),
+    }
+});
