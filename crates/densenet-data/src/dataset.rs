@@ -273,6 +273,10 @@ impl Dataset {
     /// A number that changes when class names, the samples' names, labels, order or splits change, or the pixels
     /// of packed samples. Picture files are not read for it. A run that is resumed compares it.
     pub fn fingerprint(&self) -> u64 {
+        let root = match (self.format, Path::new(&self.name)) {
+            (Format::Manifest, file) => file.parent().unwrap_or(file),
+            (_, folder) => folder,
+        };
         let mut hash = Fnv::new();
         for class in &self.classes {
             hash.bytes(class.as_bytes());
@@ -282,7 +286,7 @@ impl Dataset {
             match &sample.source {
                 // Relative to the data set, so that it may be moved.
                 Source::File(path) => {
-                    let relative = path.strip_prefix(&self.name).unwrap_or(path);
+                    let relative = path.strip_prefix(root).unwrap_or(path);
                     hash.bytes(relative.to_string_lossy().as_bytes());
                 }
                 Source::Record { store, record } => {

@@ -317,7 +317,19 @@ impl Shared {
             .ok()
             .and_then(|mut buffers| buffers.pop())
             .unwrap_or_default();
-        data.resize(indices.len() * size, 0.0);
+        let count = indices.len().saturating_mul(size);
+        data.try_reserve_exact(count.saturating_sub(data.len()))
+            .map_err(|_| {
+                DataError::limit(
+                    "batch_size",
+                    format!(
+                        "{} samples of {size} numbers do not fit into memory",
+                        indices.len()
+                    ),
+                    "use smaller batches or smaller images",
+                )
+            })?;
+        data.resize(count, 0.0);
         for (&index, out) in indices.iter().zip(data.chunks_exact_mut(size)) {
             self.sample(index, epoch, out)?;
         }

@@ -24,8 +24,8 @@ use crate::resample::{self, Filter, PixelBox};
 
 pub use channels::Alpha;
 
-/// The most numbers one prepared sample may have.
-const MAX_VALUES: usize = 1 << 29;
+/// The most numbers one resized sample may have (512 MiB as f32).
+const MAX_VALUES: usize = 1 << 27;
 
 /// How an image is brought to size, before the centre crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,7 +219,8 @@ impl Preprocessing {
     /// Prepare one image: the function that training, evaluation and prediction share.
     ///
     /// # Errors
-    /// A limit error if resizing in proportion would give an absurdly long picture.
+    /// A limit error if resizing in proportion would give an absurdly long picture; configuration errors if the
+    /// fields do not [make sense](Self::validate).
     pub fn apply(&self, image: &DecodedImage) -> Result<Prepared, DataError> {
         self.apply_with(image, None)
     }
@@ -233,6 +234,7 @@ impl Preprocessing {
         image: &DecodedImage,
         augmentation: Option<(&Augmentation, SampleKey)>,
     ) -> Result<Prepared, DataError> {
+        self.validate()?;
         let fitted = match augmentation {
             Some((augmentation, key)) if augmentation.resizes() => {
                 self.resized_crop(&self.convert_channels(image), augmentation, key)?
@@ -420,8 +422,8 @@ mod tests {
             Ok([1, 224, 224])
         );
         let error = p
-            .output_spatial([1, 1, 60_000])
-            .and_then(|_| p.output_spatial([1, 1, 60_000_000]))
+            .output_spatial([1, 1, 600])
+            .and_then(|_| p.output_spatial([1, 1, 60_000]))
             .unwrap_err();
         assert_eq!(error.exit_code(), 7);
     }

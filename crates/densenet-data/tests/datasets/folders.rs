@@ -35,6 +35,9 @@ fn a_folder_of_classes_is_divided_by_class() {
     let again = open(dir.path()).unwrap();
     assert_eq!(set.indices(Split::Test), again.indices(Split::Test));
     assert_eq!(set.fingerprint(), again.fingerprint());
+    // The same data set seen under another path is the same.
+    let elsewhere = dir.path().join(".").join("b").join("..");
+    assert_eq!(open(&elsewhere).unwrap().fingerprint(), set.fingerprint());
     let options = OpenOptions {
         split: SplitOptions {
             seed: 1,
