@@ -137,3 +137,16 @@ fn report(message: &str) {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(std::io::stderr(), "error: {line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_exit_code() {
+        let quiet = panic::take_hook();
+        let code = guard(|| panic!("a test's panic"));
+        panic::set_hook(quiet);
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(BUG)));
+    }
+}
