@@ -13,6 +13,10 @@
 //! The order of the text does not matter: the operations always run in the order of this table. Each draws its
 //! random numbers from (seed, epoch, sample, operation), see [`crate::random`]; so adding one does not change
 //! what the others do, and neither threads nor resuming change anything. All slices of a volume are changed alike.
+//!
+//! # Numerics
+//! The same bits for any number of threads and wherever a run is resumed. Between platforms, `rotate` (sine) and `rrc`
+//! and `erase` (logarithm) may differ in the last bit of the system's mathematical functions.
 
 mod change;
 

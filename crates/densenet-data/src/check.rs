@@ -280,7 +280,7 @@ impl Inspection {
             OnError::Fail => Err(DataError::data(
                 dataset.name(),
                 found,
-                "replace or remove them, or skip bad files (on-error skip)",
+                "replace or remove them, or leave them out with `--on-error skip`",
             )),
             OnError::Skip { cap } if bad as f64 > (cap * total as f64).ceil() => {
                 Err(DataError::data(

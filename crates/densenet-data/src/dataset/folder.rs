@@ -109,7 +109,7 @@ pub(super) fn open(
         });
     }
     let mut walk = Walk {
-        options_known: options.classes.is_some(),
+        classes_known: options.classes.is_some(),
         ..Walk::default()
     };
     let split_folders: Vec<(&Entry, Split)> = listing
@@ -198,7 +198,7 @@ struct Walk {
     notes: Vec<String>,
     skipped: usize,
     skipped_examples: Vec<String>,
-    options_known: bool,
+    classes_known: bool,
 }
 
 impl Walk {
@@ -240,7 +240,7 @@ impl Walk {
             }
         };
         self.pictures(&folder.path, class, split, &mut Vec::new())?;
-        if self.drafts.len() > before || self.options_known {
+        if self.drafts.len() > before || self.classes_known {
             return Ok(());
         }
         if matches!(split, None | Some(Split::Train)) {

@@ -220,3 +220,24 @@ fn links_are_followed_and_loops_are_left() {
             .contains("gone.png: no such file")
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_os_string();
+    let dir = TempDir::new().unwrap();
+    tree(dir.path(), "", &["a", "b"], 4);
+    // A file of such a name is as good as any other; a class must have a name that can be written down.
+    png(&dir.path().join("a").join(odd(b"\xff.png")), 9);
+    let set = open(dir.path()).unwrap();
+    assert_eq!(set.len(), 9);
+    assert!((0..9).all(|i| set.decode(i).is_ok()));
+    png(&dir.path().join(odd(b"c\xfe")).join("1.png"), 9);
+    let (message, code) = refusal(&dir, dir.path());
+    assert!(
+        message.contains("the class folder's name is not UTF-8 — rename it"),
+        "{message}"
+    );
+    assert_eq!(code, 3);
+}

@@ -215,3 +215,27 @@ fn the_digits_are_what_they_say() {
     let by_name = open(Path::new("digits")).unwrap();
     assert_eq!(by_name.fingerprint(), digits.fingerprint());
 }
+
+#[test]
+fn damaged_files_never_panic() {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path();
+    let images = idx(&[4, 2, 3], &[7; 24]);
+    let plain = idx(&[4], &[0, 1, 0, 1]);
+    fs::write(root.join("train-labels-idx1-ubyte"), &plain).unwrap();
+    for sound in [images.clone(), gz(&images)] {
+        for at in 0..sound.len() {
+            write(&root.join("train-images-idx3-ubyte"), &sound[..at]);
+            assert!(open(root).is_err(), "cut at {at} of {}", sound.len());
+            for bit in 0..8 {
+                let mut damaged = sound.clone();
+                damaged[at] ^= 1 << bit;
+                write(&root.join("train-images-idx3-ubyte"), &damaged);
+                if let Ok(set) = open(root) {
+                    assert_eq!(set.len(), 4);
+                    assert!((0..4).all(|i| set.decode(i).is_ok()));
+                }
+            }
+        }
+    }
+}
