@@ -3,7 +3,8 @@
     python tools/weights/make_golden.py crates/densenet-weights/tests/golden
 
 Versions are pinned in requirements.txt. Tensors follow a formula (networks.py), so that the Rust tests know every
-element without a second file.
+element without a second file. Old-form and deflated files differ from run to run in bytes (addresses as keys, dates), not
+in content.
 """
 
 import sys

@@ -13,7 +13,7 @@ use densenet_spec::Architecture;
 use crate::{
     ConfigFile, Model, RawWeights,
     dialect::{self, infer},
-    error::{Problem, WeightsError, unsupported},
+    error::{Problem, WeightsError, printable, unsupported},
     files, model, pth, safetensors,
 };
 use adapt::{change_input, replace_head};
@@ -22,7 +22,7 @@ use named::{Named, recognise, unwrap_names};
 /// How to read a weights file. The default recognises the dialect and changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportOptions {
-    /// The dialect's name; none to recognise it.
+    /// The dialect's name; none or `auto` to recognise it.
     pub dialect: Option<String>,
     /// Fields that override what was inferred: what shapes cannot tell (the stem's stride and pool, eps, momentum, order of
     /// concatenation, dropout). A field that contradicts the tensors is an error.
@@ -129,10 +129,21 @@ fn finish(raw: RawWeights, options: &ImportOptions) -> Result<Imported, WeightsE
     let mut imported = if model::is_model(&raw) {
         let mut model = Model::from_raw(raw)?;
         model.config = options.config.over(&model.config).map_err(config_option)?;
+        model.check()?;
+        let unused = options
+            .dialect
+            .as_deref()
+            .filter(|name| *name != "auto")
+            .map(|dialect| {
+                format!(
+                    "the dialect `{}` was not needed: a model file knows its own names",
+                    printable(dialect)
+                )
+            });
         Imported {
             model,
             dialect: "model",
-            notes: Vec::new(),
+            notes: unused.into_iter().collect(),
         }
     } else {
         from_raw(raw, options)?
@@ -225,9 +236,9 @@ fn from_raw(raw: RawWeights, options: &ImportOptions) -> Result<Imported, Weight
             "use a timm DenseNet with the default stem, such as densenet121",
         ));
     }
-    let dialect = match &options.dialect {
+    let dialect = match options.dialect.as_deref() {
+        None | Some("auto") => recognise(&tensors)?,
         Some(name) => dialect::dialect(name)?,
-        None => recognise(&tensors)?,
     };
     let named = Named::new(dialect, tensors, counters);
     let shapes = named.shapes();

@@ -42,7 +42,9 @@ impl Mismatch {
             needed.insert(parameter.name.as_str());
             match state.get(&parameter.name) {
                 None => mismatch.missing.push(parameter.name.clone()),
-                Some(tensor) if tensor.shape != parameter.shape => {
+                Some(tensor)
+                    if tensor.shape != parameter.shape || tensor.len() != parameter.len() =>
+                {
                     mismatch.misshaped.push(Misshaped {
                         name: parameter.name.clone(),
                         expected: parameter.shape.clone(),

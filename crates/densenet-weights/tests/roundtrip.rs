@@ -99,7 +99,26 @@ fn a_model_file_is_imported_as_it_is() {
     original.classes = Some(["a", "b", "c"].map(String::from).to_vec());
     original.save(&path).unwrap();
     let found = import(&path, &ImportOptions::default()).unwrap();
-    assert_eq!((found.dialect, found.model), ("model", original));
+    assert_eq!((found.dialect, &found.model), ("model", &original));
+
+    // Its ends change like any other's, once; an option that contradicts its tensors is an error.
+    let mut options = ImportOptions {
+        dialect: Some("auto".to_string()),
+        input: Some(NewInput {
+            in_channels: 1,
+            change: InputChange::Sum,
+        }),
+        ..ImportOptions::default()
+    };
+    assert_eq!(import(&path, &options).unwrap().model.config.in_channels, 1);
+    options.config.in_channels = Some(5);
+    let error = import(&path, &options).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("features.conv0.weight is [4, 3, 7, 7], needed [4, 5, 7, 7]"),
+        "{error}"
+    );
 }
 
 #[test]
