@@ -136,9 +136,11 @@ fn new_run(
             run: None,
         });
     };
+    // Whatever can be refused has been by now, and no folder is left behind by a refusal.
+    let network = prepared.network()?;
     let run = RunDir::create(&prepared.config.out, &prepared.run_name())?;
     run.write_text("config.toml", &prepared.config.to_toml()?)?;
-    run_session(prepared, run, None, reporter, stop)
+    run_session(prepared, network, run, None, reporter, stop)
 }
 
 /// Continues the run in `folder`, bit for bit as if it had never stopped.
@@ -187,20 +189,22 @@ fn resumed_run(
             run: Some(run.path().to_path_buf()),
         });
     };
-    run_session(prepared, run, Some(loaded.state), reporter, stop)
+    let network = prepared.network()?;
+    run_session(prepared, network, run, Some(loaded.state), reporter, stop)
 }
 
 fn run_session(
     prepared: Prepared,
+    net: Network,
     run: RunDir,
     saved: Option<crate::checkpoint::SavedState>,
     reporter: &mut dyn Reporter,
     stop: &StopFlag,
 ) -> Result<Outcome, TrainError> {
     let dataset = Arc::clone(prepared.train.dataset());
-    let (config, network) = (prepared.config.clone(), prepared.network()?);
+    let config = prepared.config.clone();
     let parts = Parts {
-        net: network,
+        net,
         template: prepared.template(),
         config: prepared.config,
         train: prepared.train,
