@@ -10,9 +10,10 @@ use crate::{NetworkError, network, plan::Plan, predictor};
 /// The program itself and, while training, the loader's images come on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// A [`crate::Predictor`] and one run of it.
+    /// Making a [`crate::Predictor`] from a loaded model and running it: the weights as loaded and as packed.
     pub infer_bytes: usize,
-    /// A [`crate::Network`] and one step: parameters, gradients, one optimiser state of the same size, activations.
+    /// A [`crate::Network`] and one step: the weights as loaded, parameters, gradients, one optimiser state of the same
+    /// size, activations.
     pub train_bytes: usize,
     /// The same with `memory_efficient`.
     pub train_memory_efficient_bytes: usize,
@@ -36,11 +37,11 @@ pub fn estimate(
     let run = predictor::Sizes::new(&plan, &trace, batch).total() * size_of::<f32>();
     let train = |memory_efficient| {
         let step = network::Sizes::new(&plan, &trace, batch, memory_efficient, isa).bytes();
-        // Parameters, their gradients, and a momentum.
-        3 * parameters + buffers + step
+        // The loaded model, parameters, their gradients, and a momentum.
+        4 * parameters + 2 * buffers + step
     };
     Ok(Memory {
-        infer_bytes: parameters + plan.folded * size_of::<f32>() + run,
+        infer_bytes: 2 * parameters + buffers + plan.folded * size_of::<f32>() + run,
         train_bytes: train(false),
         train_memory_efficient_bytes: train(true),
     })

@@ -103,30 +103,13 @@ impl Table {
         buffers: &mut [f32],
     ) -> Result<(), NetworkError> {
         for entry in &self.entries {
-            let Parameter {
-                name, shape, kind, ..
-            } = &entry.parameter;
-            let tensor = state
-                .get(name)
-                .filter(|t| t.shape == *shape && t.data.len() == entry.parameter.len());
-            let Some(tensor) = tensor else {
-                return Err(NetworkError::Tensor {
-                    name: name.clone(),
-                    expected: shape.clone(),
-                    found: state
-                        .get(name)
-                        .map_or("none".into(), |t| format!("{:?}", t.shape)),
-                });
-            };
-            let arena = if kind.is_learned() {
+            let learned_one = entry.parameter.kind.is_learned();
+            let arena = if learned_one {
                 &mut *learned
             } else {
                 &mut *buffers
             };
-            let target = &mut arena[entry.range.clone()];
-            entry.layout.visit(tensor.data.len(), |ours, theirs| {
-                target[ours] = tensor.data[theirs]
-            });
+            entry.load(state, &mut arena[entry.range.clone()])?;
         }
         Ok(())
     }
@@ -152,6 +135,40 @@ impl Table {
             state.insert(entry.parameter.name.clone(), tensor);
         }
         state
+    }
+}
+
+impl Entry {
+    /// Copies the tensor from a state dict into its place of an arena.
+    ///
+    /// # Errors
+    /// It is missing or misshaped.
+    pub(crate) fn load(&self, state: &StateDict, target: &mut [f32]) -> Result<(), NetworkError> {
+        let Parameter { name, shape, .. } = &self.parameter;
+        let fits = |t: &&Tensor| t.shape == *shape && t.data.len() == target.len();
+        let Some(tensor) = state.get(name).filter(fits) else {
+            return Err(NetworkError::Tensor {
+                name: name.clone(),
+                expected: shape.clone(),
+                found: state
+                    .get(name)
+                    .map_or("none".into(), |t| format!("{:?}", t.shape)),
+            });
+        };
+        self.layout.visit(target.len(), |ours, theirs| {
+            target[ours] = tensor.data[theirs]
+        });
+        Ok(())
+    }
+
+    /// [`Entry::load`] into memory of its own.
+    ///
+    /// # Errors
+    /// As [`Entry::load`].
+    pub(crate) fn loaded(&self, state: &StateDict) -> Result<Vec<f32>, NetworkError> {
+        let mut values = vec![0.0; self.parameter.len()];
+        self.load(state, &mut values)?;
+        Ok(values)
     }
 }
 

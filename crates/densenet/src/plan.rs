@@ -64,6 +64,8 @@ pub(crate) struct Conv {
     pub c_in: usize,
     pub c_out: usize,
     pub weight: Range<usize>,
+    /// Index of the weight in the architecture's parameters.
+    pub parameter: usize,
 }
 
 impl Conv {
@@ -83,6 +85,8 @@ pub(crate) struct Norm {
     pub beta: Range<usize>,
     pub running_mean: Range<usize>,
     pub running_var: Range<usize>,
+    /// Index of γ in the architecture's parameters; β and the running statistics follow.
+    pub parameter: usize,
     /// `scale` then `shift` in the arena of folded norms.
     pub folded: Range<usize>,
 }
@@ -93,6 +97,8 @@ pub(crate) struct Linear {
     pub c_out: usize,
     pub weight: Range<usize>,
     pub bias: Range<usize>,
+    /// Index of the weight in the architecture's parameters; the bias follows.
+    pub parameter: usize,
 }
 
 impl Plan {
@@ -190,6 +196,7 @@ impl Walk<'_> {
             c_in: layer.c_in,
             c_out: layer.c_out,
             weight: ranges[0].clone(),
+            parameter: layer.parameters.start,
         }
     }
 
@@ -205,6 +212,7 @@ impl Walk<'_> {
             beta: ranges[1].clone(),
             running_mean: ranges[2].clone(),
             running_var: ranges[3].clone(),
+            parameter: self.architecture.layers()[layer].parameters.start,
             folded: start..start + 2 * channels,
         }
     }
@@ -217,6 +225,7 @@ impl Walk<'_> {
             c_out: layer.c_out,
             weight: ranges[0].clone(),
             bias: ranges[1].clone(),
+            parameter: layer.parameters.start,
         }
     }
 

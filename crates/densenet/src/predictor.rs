@@ -96,21 +96,25 @@ impl Predictor {
         isa: Isa,
     ) -> Result<Self, NetworkError> {
         let plan = Plan::new(config)?;
-        let mut learned = vec![0.0; plan.table.learned];
-        let mut buffers = vec![0.0; plan.table.buffers];
-        plan.table.load(state, &mut learned, &mut buffers)?;
+        // One tensor at a time, so that the weights are never there a third time.
+        let entries = &plan.table.entries;
         let mut folded = Buffer::zeroed(plan.folded);
         for norm in plan.norms() {
-            norm.fold_running(&learned, &buffers, config.bn_eps, &mut folded);
+            norm.fold_state(&plan, state, &mut folded)?;
         }
-        let pack = |conv: &Conv| {
-            let weight = &learned[conv.weight.clone()];
-            Panels::packed(isa, weight, conv.sizes(), Operand::Forward)
+        let pack = |conv: &Conv| -> Result<Panels, NetworkError> {
+            let weight = entries[conv.parameter].loaded(state)?;
+            Ok(Panels::packed(
+                isa,
+                &weight,
+                conv.sizes(),
+                Operand::Forward,
+            )?)
         };
         let linear = &plan.classifier;
         let sizes = [1, linear.c_in, linear.c_out];
-        let weight = &learned[linear.weight.clone()];
-        let classifier = Panels::packed(isa, weight, sizes, Operand::Forward)?;
+        let weight = entries[linear.parameter].loaded(state)?;
+        let classifier = Panels::packed(isa, &weight, sizes, Operand::Forward)?;
         let block = |block: &Block| {
             let layers = block.layers.iter().map(|layer| {
                 Ok(LayerPanels {
@@ -133,7 +137,7 @@ impl Predictor {
             transitions: transitions.collect::<Result<_, _>>()?,
             classifier,
             ones: vec![1.0; linear.c_out],
-            bias: learned[linear.bias.clone()].to_vec(),
+            bias: entries[linear.parameter + 1].loaded(state)?,
             idle: Mutex::new(Vec::new()),
             plan,
         })
@@ -246,13 +250,36 @@ impl Norm {
         eps: f64,
         folded: &mut [f32],
     ) {
+        let values = [
+            &learned[self.gamma.clone()],
+            &learned[self.beta.clone()],
+            &buffers[self.running_mean.clone()],
+            &buffers[self.running_var.clone()],
+        ];
+        self.fold(values, eps, folded);
+    }
+
+    /// [`Norm::fold_running`] of the tensors in a state dict.
+    fn fold_state(
+        &self,
+        plan: &Plan,
+        state: &StateDict,
+        folded: &mut [f32],
+    ) -> Result<(), NetworkError> {
+        let entries = &plan.table.entries[self.parameter..self.parameter + 4];
+        let values = entries
+            .iter()
+            .map(|e| e.loaded(state))
+            .collect::<Result<Vec<_>, _>>()?;
+        let values = [&values[0][..], &values[1], &values[2], &values[3]];
+        self.fold(values, plan.architecture.config().bn_eps, folded);
+        Ok(())
+    }
+
+    fn fold(&self, [gamma, beta, mean, var]: [&[f32]; 4], eps: f64, folded: &mut [f32]) {
         let (scale, shift) = folded[self.folded.clone()].split_at_mut(self.channels);
-        let (gamma, beta) = (&learned[self.gamma.clone()], &learned[self.beta.clone()]);
-        let mean = &buffers[self.running_mean.clone()];
-        let var = &buffers[self.running_var.clone()];
         for c in 0..self.channels {
-            let inv_std = 1.0 / (f64::from(var[c]) + eps).sqrt();
-            let factor = f64::from(gamma[c]) * inv_std;
+            let factor = f64::from(gamma[c]) / (f64::from(var[c]) + eps).sqrt();
             scale[c] = factor as f32;
             shift[c] = (f64::from(beta[c]) - factor * f64::from(mean[c])) as f32;
         }

@@ -153,7 +153,8 @@ impl Sizes {
             window: Window::POINT,
             c_in: linear.c_in,
             c_out: linear.c_out,
-            weight: 0..0,
+            weight: linear.weight.clone(),
+            parameter: linear.parameter,
         };
         s.weight(
             &classifier,

@@ -253,6 +253,7 @@ impl Network {
             c_in: linear.c_in,
             c_out: linear.c_out,
             weight: linear.weight.clone(),
+            parameter: linear.parameter,
         };
         let mut engine = Engine {
             isa: self.isa,
