@@ -69,7 +69,7 @@ pub enum TrainError {
 pub struct NonFinite {
     /// What was not finite: `loss`, a parameter's gradient, `validation loss`.
     pub what: String,
-    /// The epoch, from 1.
+    /// The epoch, from 1; 0 in an evaluation outside a run.
     pub epoch: usize,
     /// The optimiser step within the run, from 1.
     pub step: u64,
@@ -168,11 +168,10 @@ impl fmt::Display for NonFinite {
         if let Some(run) = &self.run {
             write!(f, "{}: ", run.display())?;
         }
-        write!(
-            f,
-            "the {} is not finite at step {} (epoch {})",
-            self.what, self.step, self.epoch
-        )?;
+        write!(f, "the {} is not finite", self.what)?;
+        if self.epoch > 0 {
+            write!(f, " at step {} (epoch {})", self.step, self.epoch)?;
+        }
         if !self.samples.is_empty() {
             let shown = self
                 .samples
@@ -186,10 +185,11 @@ impl fmt::Display for NonFinite {
                 write!(f, " and {more} more")?;
             }
         }
-        write!(
-            f,
+        f.write_str(if self.epoch > 0 {
             " — the weights before this step are kept; try a smaller --lr, --warmup or --clip-norm, and look at these samples"
-        )
+        } else {
+            " — look at these samples, or use an earlier model"
+        })
     }
 }
 

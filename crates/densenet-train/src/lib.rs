@@ -1,5 +1,45 @@
+//! Training DenseNets: from a folder of images and a few options to a model file.
+//!
+//! - [`TrainConfig`]: every option, from defaults, a file and the command line ([`TrainConfig::layered`]).
+//! - [`train()`]: a new run in a folder of its own; [`resume()`]: an interrupted one, bit for bit as if it had never
+//!   stopped. Both speak to a [`Reporter`], listen to a [`StopFlag`], and give an [`Outcome`].
+//! - [`evaluate()`]: a model on a split.
+//!
+//! The parts can be used alone: [`Optimizer`], [`Schedule`], [`CrossEntropy`], [`Ema`], [`Scores`], [`auroc`].
+//!
+//! ```
+//! use densenet_train::{Layer, Outcome, StopFlag, TrainConfig, train};
+//!
+//! let runs = tempfile::tempdir()?;
+//! let options = format!(
+//!     "epochs = 1\nbatch_size = 128\nblock_config = [1, 1]\ngrowth_rate = 4\nout = {:?}",
+//!     runs.path().display().to_string(),
+//! );
+//! let config = TrainConfig::layered(&[Layer::parse("example", &options)?])?;
+//! let Outcome::Finished(summary) = train(&config, &mut (), &StopFlag::new())? else { panic!("nobody stopped it") };
+//! assert!(summary.best_model.ends_with("digits-1/best.safetensors"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A run
+//! ```text
+//! open and check every image -> decide preprocessing and network -> refuse what cannot work -> run folder
+//!   epoch: batches -> forward -> loss finite? -> backward -> gradient finite? -> running statistics -> optimiser
+//!   evaluation on the validation split -> best.safetensors, last.safetensors, state.safetensors, metrics.csv
+//! best model on the test split
+//! ```
+//!
+//! # Promises
+//! - The same configuration, data and program give the same bits, for any number of threads, and however often the run
+//!   was interrupted, killed and resumed. (Instruction sets differ in rounding: `DENSENET_ISA` fixes one.)
+//! - Whenever the process is killed or the disk is full, a whole saved state is left; damage to it is found and the
+//!   state before is used. A save that did not reach the disk is never called one.
+//! - A NaN never reaches weights or running statistics.
+//! - What was trained is what is run: classes and preprocessing are in the model file.
+//!
+//! # What it does not do
+//! It parses no command line and prints nothing by itself, trains on one machine, and knows one task: telling classes apart.
 #![forbid(unsafe_code)]
-//! The training loop: optimisers, schedules, metrics, checkpoints.
 
 pub(crate) use densenet::{spec, weights};
 

@@ -90,6 +90,7 @@ impl<'a, N: Net> Session<'a, N> {
             format: Progress::FORMAT,
             config: config.identity()?,
             data: format!("{:016x}", dataset.fingerprint()),
+            classes: dataset.classes().to_vec(),
             layout: layout(&views, parts.net.buffers().len()),
             ..Progress::default()
         };
@@ -211,10 +212,13 @@ impl<'a, N: Net> Session<'a, N> {
         if self.progress.generation == 0 {
             // Proves before the first step that the disk takes a whole state.
             self.write()?;
+        } else {
+            // A kill may have come between the state and this file.
+            self.write_metrics()?;
         }
         let end = self.epochs();
         // A failed save in between may have been made good since; what counts is the last word.
-        if matches!(end, Ok(_)) && self.failed_save.is_some() {
+        if end.is_ok() && self.failed_save.is_some() {
             self.write()?;
         }
         end
@@ -446,11 +450,14 @@ impl<'a, N: Net> Session<'a, N> {
             });
         }
         self.store.save(&self.progress, &arenas, self.hook)?;
-        self.parts
-            .run
-            .write_text("metrics.csv", &EpochMetrics::csv(&self.progress.rows))?;
+        self.write_metrics()?;
         self.failed_save = None;
         Ok(())
+    }
+
+    fn write_metrics(&self) -> Result<(), TrainError> {
+        let text = EpochMetrics::csv(&self.progress.rows);
+        self.parts.run.write_text("metrics.csv", &text)
     }
 
     /// The model as it stands after an epoch.

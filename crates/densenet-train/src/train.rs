@@ -6,7 +6,7 @@ use std::{
 };
 
 use densenet::Network;
-use densenet_data::{Dataset, Preprocessing, Split};
+use densenet_data::{Dataset, Split};
 
 use crate::{
     checkpoint::{EpochMetrics, Store},
@@ -24,7 +24,7 @@ use crate::{
 
 mod prepare;
 
-use prepare::Prepared;
+use prepare::{Prepared, Source};
 
 /// How a call of [`train`] or [`resume`] ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,7 +130,7 @@ fn new_run(
     reporter: &mut dyn Reporter,
     stop: &StopFlag,
 ) -> Result<Outcome, TrainError> {
-    let Some(prepared) = Prepared::new(config, reporter, stop)? else {
+    let Some(prepared) = Prepared::new(config, Source::find(config)?, reporter, stop)? else {
         return Ok(Outcome::Interrupted {
             signal: stop.raised().unwrap_or(2),
             run: None,
@@ -182,7 +182,8 @@ fn resumed_run(
     for warning in &loaded.warnings {
         reporter.warning(&format!("{warning}; an earlier state is used"));
     }
-    let Some(prepared) = Prepared::resumed(&config, reporter, stop)? else {
+    let source = Source::Resumed(loaded.state.progress.classes.clone());
+    let Some(prepared) = Prepared::new(&config, source, reporter, stop)? else {
         let signal = stop.raised().unwrap_or(2);
         return Ok(Outcome::Interrupted {
             signal,
@@ -285,9 +286,4 @@ fn announce(parts: &Parts<Network>, dataset: &Dataset, reporter: &mut dyn Report
         epochs: parts.config.epochs,
         steps: steps * parts.config.epochs as u64,
     });
-}
-
-/// The preprocessing a configuration asks for, given what a model or the data suggest.
-fn preprocessing(config: &TrainConfig, suggested: Preprocessing) -> Preprocessing {
-    config.preprocessing.clone().unwrap_or(suggested)
 }

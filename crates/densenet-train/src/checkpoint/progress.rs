@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     pub(crate) config: String,
     /// What the data was: [`densenet_data::Dataset::fingerprint`].
     pub(crate) data: String,
+    /// Names of the classes in the order of the logits.
+    pub(crate) classes: Vec<String>,
     /// Names and places of the parameters within their arena.
     pub(crate) layout: String,
 }

@@ -95,7 +95,7 @@ impl Net for Regression {
         self.seen = batch.data.clone();
         if self.dropout {
             for (i, x) in self.seen.iter_mut().enumerate() {
-                if (i as u64 + pass * 7919) % 11 == 0 {
+                if (i as u64 + pass * 7919).is_multiple_of(11) {
                     *x = 0.0;
                 }
             }
@@ -672,4 +672,112 @@ fn a_state_of_another_run_is_refused() {
     );
     assert!(refused(&config, |s| s.progress.layout = "0".into()).contains("laid out differently"));
     assert!(refused(&config, |s| drop(s.take("optimizer.0"))).contains("`optimizer.0` is missing"));
+}
+
+/// In the child that [`killed_in_the_middle_of_any_save`] starts: a run that aborts, as `kill -9` would end it, at a stage
+/// of a save. On its own it goes through to the end.
+#[test]
+fn runs_until_killed() {
+    let own = tempfile::tempdir().unwrap();
+    let order = std::env::var("DENSENET_TEST_ABORT_RUN").unwrap_or_default();
+    let mut order = order.split(';');
+    let out = order
+        .next()
+        .filter(|o| !o.is_empty())
+        .map_or(own.path().to_path_buf(), std::path::PathBuf::from);
+    let (stage, fatal) = (
+        order.next().unwrap_or_default(),
+        order.next().unwrap_or_default(),
+    );
+    let run = create(&out);
+    let mut saves = 0;
+    let mut hook = |s: SaveStage| {
+        saves += usize::from(s == SaveStage::Begin);
+        if format!("{s:?}") == stage && saves.to_string() == fatal {
+            std::process::abort();
+        }
+        Ok(())
+    };
+    let (mut quiet, stop) = ((), StopFlag::new());
+    let config = TrainConfig {
+        save_every_steps: Some(2),
+        epochs: 2,
+        ..config()
+    };
+    let mut session = Session::new(
+        parts(&config, regression(), run),
+        &mut quiet,
+        &stop,
+        &mut hook,
+    )
+    .unwrap();
+    assert!(matches!(session.run().unwrap(), End::Finished(_)));
+}
+
+#[test]
+fn killed_in_the_middle_of_any_save() {
+    use std::process::{Command, Stdio};
+    let config = TrainConfig {
+        save_every_steps: Some(2),
+        epochs: 2,
+        ..config()
+    };
+    let out = tempfile::tempdir().unwrap();
+    let expected = straight(&config, out.path());
+    let stages = [
+        "Begin",
+        "HeaderWritten",
+        "Written",
+        "Synced",
+        "Verified",
+        "Rotated",
+        "Renamed",
+    ];
+    // Save 1 is the one before the first step, save 5 closes the first epoch, save 9 the last.
+    for (i, fatal) in [1, 2, 5, 6, 9].into_iter().enumerate() {
+        for stage in stages.into_iter().skip(i % 2).step_by(2) {
+            let out = tempfile::tempdir().unwrap();
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "session::tests::runs_until_killed"])
+                .env(
+                    "DENSENET_TEST_ABORT_RUN",
+                    format!("{};{stage};{fatal}", out.path().display()),
+                )
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .unwrap();
+            assert!(
+                !status.success(),
+                "the child was to abort at {stage} of save {fatal}"
+            );
+            let path = out.path().join("t-1");
+            let run = RunDir::open(&path).unwrap();
+            let (mut quiet, stop, mut keep) = ((), StopFlag::new(), |_| Ok(()));
+            let mut session = Session::new(
+                parts(&config, regression(), run),
+                &mut quiet,
+                &stop,
+                &mut keep,
+            )
+            .unwrap();
+            match Store::new(&path).load().unwrap() {
+                Some(loaded) => session.restore(loaded.state).unwrap(),
+                None => assert_eq!(fatal, 1, "{stage}: only the first save may leave nothing"),
+            }
+            assert!(matches!(session.run().unwrap(), End::Finished(_)));
+            drop(session);
+            assert!(
+                result(&path) == expected,
+                "killed at {stage} of save {fatal}: a bit differs"
+            );
+            let left = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap());
+            assert!(
+                left.into_iter()
+                    .all(|n| !n.ends_with(".tmp") && !n.starts_with("new."))
+            );
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What `--model` means.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The small network for digits.
     Digits,
     /// A published network, by name.
@@ -24,15 +24,16 @@ pub(super) enum Source {
     Unsaid,
     /// A trained model to go on from.
     Model(PathBuf, Box<Model>),
-    /// A run that goes on: its configuration holds the network in full.
-    Resumed,
+    /// A run that goes on: its configuration holds the network in full, its state the weights and these class names.
+    Resumed(Vec<String>),
 }
 
 /// Images up to this side get the paper's network for small images, larger ones the one for ImageNet.
 const SMALL: usize = 64;
 
 impl Source {
-    pub(super) fn find(config: &TrainConfig) -> Result<Self, TrainError> {
+    /// Looks `--model` up and reads the file, if it is one.
+    pub(crate) fn find(config: &TrainConfig) -> Result<Self, TrainError> {
         let Some(name) = config.model.as_deref() else {
             return Ok(Source::Unsaid);
         };
@@ -61,14 +62,44 @@ impl Source {
         Ok(Source::Preset(name.to_string()))
     }
 
+    /// Whether weights are there already.
     pub(super) fn is_model(&self) -> bool {
         matches!(self, Source::Model(..))
+    }
+
+    /// Channels that the network must read.
+    pub(super) fn channels(&self) -> Option<usize> {
+        match self {
+            Source::Model(_, model) => Some(model.config.in_channels),
+            _ => None,
+        }
+    }
+
+    /// The network that suits the images, where none was named.
+    pub(super) fn settled(
+        self,
+        preprocessing: &Preprocessing,
+        reporter: &mut dyn Reporter,
+    ) -> Self {
+        if !matches!(self, Source::Unsaid) {
+            return self;
+        }
+        let side = preprocessing
+            .fixed_size()
+            .map_or(usize::MAX, |[height, width]| height.max(width));
+        let name = if side <= SMALL {
+            "densenet-bc-100-12"
+        } else {
+            "densenet121"
+        };
+        reporter.note(&format!("no --model given: {name} suits these images"));
+        Source::Preset(name.to_string())
     }
 
     /// What to write down as `model`.
     pub(super) fn name(&self) -> String {
         match self {
-            Source::Digits | Source::Unsaid | Source::Resumed => DIGITS_MODEL.to_string(),
+            Source::Digits | Source::Unsaid | Source::Resumed(_) => DIGITS_MODEL.to_string(),
             Source::Preset(name) => name.clone(),
             Source::Model(path, _) => path.display().to_string(),
         }
@@ -78,6 +109,7 @@ impl Source {
     pub(super) fn classes(&self, config: &TrainConfig) -> Option<Vec<String>> {
         match self {
             Source::Model(_, model) if !config.replace_head => model.classes.clone(),
+            Source::Resumed(classes) => Some(classes.clone()),
             _ => None,
         }
     }
@@ -105,29 +137,15 @@ impl Source {
         config: &TrainConfig,
         classes: usize,
         preprocessing: &Preprocessing,
-        reporter: &mut dyn Reporter,
     ) -> Result<DenseNetConfig, TrainError> {
         if let Source::Model(path, model) = self {
             return fine_tuned(path, model, config, classes, preprocessing);
         }
         let dims = config.network.spatial_dims.unwrap_or(2);
         let base = match self {
-            Source::Digits => digits_network(),
             Source::Preset(name) => preset(name)?.config(dims)?,
-            _ => {
-                let side = preprocessing
-                    .fixed_size()
-                    .map_or(usize::MAX, |[height, width]| height.max(width));
-                let name = if side <= SMALL {
-                    "densenet-bc-100-12"
-                } else {
-                    "densenet121"
-                };
-                if matches!(self, Source::Unsaid) {
-                    reporter.note(&format!("no --model given: {name} suits these images"));
-                }
-                preset(name)?.config(dims)?
-            }
+            // A resumed run's configuration leaves nothing of the base.
+            _ => digits_network(),
         };
         let base = DenseNetConfig {
             num_classes: classes,
@@ -172,7 +190,6 @@ impl Source {
         &self,
         config: &TrainConfig,
         architecture: &Architecture,
-        classes: &[String],
         reporter: &mut dyn Reporter,
     ) -> Result<StateDict, TrainError> {
         let mut state = fresh(config, architecture);
@@ -206,7 +223,7 @@ impl Source {
         if config.replace_head {
             reporter.note(&format!(
                 "the classifier is drawn anew for {} classes",
-                classes.len()
+                architecture.config().num_classes
             ));
         }
         Ok(state)
