@@ -143,17 +143,8 @@ impl std::error::Error for DataError {}
 
 /// `candidate` among `known` closest to `found`, phrased for the end of a sentence, or nothing.
 pub(crate) fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    known
-        .into_iter()
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&found.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
-        })
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 3)
-        .min()
-        .map(|(_, name)| format!("did you mean `{name}`? "))
+    densenet_spec::closest(found, known)
+        .map(|name| format!("did you mean `{name}`? "))
         .unwrap_or_default()
 }
 

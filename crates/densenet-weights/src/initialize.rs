@@ -1,12 +1,12 @@
 //! Fresh weights, the same bits on every machine.
 
 mod normal;
-mod philox;
+mod stream;
 
 use densenet_spec::{Architecture, Parameter, ParameterKind};
 
 use crate::{StateDict, Tensor};
-use philox::Stream;
+use stream::Stream;
 
 /// Which side of a convolution kaiming initialisation keeps the variance of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
