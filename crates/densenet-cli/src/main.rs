@@ -12,6 +12,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod machine;
 mod options;
 mod output;
 mod table;

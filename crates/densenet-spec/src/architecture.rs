@@ -73,7 +73,21 @@ impl Architecture {
     /// The first field that cannot work.
     pub fn new(config: &DenseNetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Builder::build(config)
+        let architecture = Builder::build(config)?;
+        // In floating point, because the exact number may not fit into a machine word.
+        let size = |p: &Parameter| p.shape.iter().map(|&s| s as f64).product::<f64>();
+        let elements: f64 = architecture.parameters.iter().map(size).sum();
+        if elements > MAX_ELEMENTS {
+            return Err(ConfigError::new(
+                "growth_rate",
+                config.growth_rate,
+                format!(
+                    "the network would have {elements:.1e} parameters, and {MAX_ELEMENTS:.1e} are supported; \
+                     make growth_rate, bn_size, block_config or num_classes smaller"
+                ),
+            ));
+        }
+        Ok(architecture)
     }
 
     /// The configuration it was made from.
@@ -194,6 +208,9 @@ impl Architecture {
         }
     }
 }
+
+/// 32 GiB of weights: far above every published network, far below what overflows.
+const MAX_ELEMENTS: f64 = (1u64 << 33) as f64;
 
 /// The tutorial's member names for our stages.
 fn rewritten_alias(name: &str) -> Option<String> {

@@ -34,7 +34,9 @@ impl Trace {
 
     /// Multiply-adds of the whole network for one sample.
     pub fn macs(&self) -> u64 {
-        self.layers.iter().map(|l| l.macs).sum()
+        self.layers
+            .iter()
+            .fold(0, |sum: u64, l| sum.saturating_add(l.macs))
     }
 }
 
@@ -80,7 +82,9 @@ impl Architecture {
             let pixels: u64 = spatial.iter().map(|&s| s as u64).product();
             let per_pixel = (layer.c_in * layer.c_out) as u64;
             let macs = match layer.op {
-                Op::Conv(window) => pixels * per_pixel * window.taps() as u64,
+                Op::Conv(window) => pixels
+                    .saturating_mul(per_pixel)
+                    .saturating_mul(window.taps() as u64),
                 Op::Linear => per_pixel,
                 _ => 0,
             };

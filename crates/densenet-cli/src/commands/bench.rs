@@ -9,7 +9,8 @@ use densenet_weights::{InitMode, Model, initialize};
 use serde_json::json;
 
 use crate::{
-    failure::{Failure, LIMIT},
+    failure::Failure,
+    machine,
     options::{
         config::ConfigOptions,
         model::{self, Source, preset_list},
@@ -94,20 +95,15 @@ impl Bench {
         } else {
             needed.infer_bytes
         };
-        if let Some(available) = measure::available_bytes()
-            && needed as u64 > available
-        {
-            return Err(Failure::new(
-                LIMIT,
-                format_args!(
-                    "--batch {}: needs {} of memory where {} are free — give a smaller --batch or --input",
-                    self.batch,
-                    output::bytes(needed as u64),
-                    output::bytes(available)
-                ),
-            ));
-        }
-        let macs = architecture.trace(spatial)?.macs() * self.batch as u64;
+        machine::require(
+            needed as u64,
+            &format!("--batch {}", self.batch),
+            "give a smaller --batch or --input",
+        )?;
+        let macs = architecture
+            .trace(spatial)?
+            .macs()
+            .saturating_mul(self.batch as u64);
         let pixels: usize = spatial.iter().product();
         let data = measure::noise(pixels * model.config.in_channels * self.batch);
         let input = Input {
@@ -127,7 +123,7 @@ impl Bench {
             times,
             stages,
             isa,
-            peak_rss_bytes: measure::peak_rss_bytes(),
+            peak_rss_bytes: machine::peak_rss_bytes(),
         })
     }
 

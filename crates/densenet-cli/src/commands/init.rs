@@ -10,6 +10,7 @@ use serde_json::json;
 use super::wrote;
 use crate::{
     failure::Failure,
+    machine,
     options::{
         config::ConfigOptions,
         model::{Source, preset_list},
@@ -76,6 +77,12 @@ impl Init {
         };
         let config = self.config.configure(&preset)?;
         let architecture = Architecture::new(&config)?;
+        // Once as drawn and once more as written.
+        machine::require(
+            8 * architecture.num_parameters() as u64,
+            &self.preset,
+            "make --growth-rate or --block-config smaller",
+        )?;
         let mode = match self.init {
             Some(Mode::FanIn) => InitMode::FanIn,
             Some(Mode::FanOut) => InitMode::FanOut,

@@ -35,10 +35,10 @@ pub fn within_limits(spatial: [usize; 3], batch: usize) -> Result<(), Failure> {
     Err(Failure::new(
         LIMIT,
         format_args!(
-            "--batch {batch}: more than {MOST_PIXELS} pixels in a batch — give a smaller --batch or --input"
+            "--input: a batch of {batch} has more than {MOST_PIXELS} pixels — give a smaller --input or --batch"
         ),
     ))
 }
 
-/// A batch of 4 TiB in f32, for a single channel.
-const MOST_PIXELS: usize = 1 << 40;
+/// 16 GiB for a single channel in f32.
+const MOST_PIXELS: usize = 1 << 32;

@@ -69,7 +69,7 @@ fn what_cannot_be_timed_is_explained() {
         (
             "bench densenet121 --batch 99999999 --input 60000",
             7,
-            &["--batch", "smaller"],
+            &["--input", "smaller"],
         ),
     ] {
         place.run(line).fails(code, parts);

@@ -51,6 +51,11 @@ fn what_cannot_be_done_is_explained() {
             &["name a file, not a folder"],
         ),
         ("init densenet121 --seed -1 -o x", 2, &["-1", "negative"]),
+        (
+            "init densenet121 --growth-rate 1000000 -o x",
+            2,
+            &["growth_rate = 1000000", "parameters"],
+        ),
         ("init densenet121 --init fan-up -o x", 2, &["--init fan-up"]),
     ] {
         place.run(line).fails(code, parts);

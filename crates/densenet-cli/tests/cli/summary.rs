@@ -142,6 +142,10 @@ fn inputs_and_configurations_that_cannot_work_are_explained() {
             &["--growth-rate"],
         ),
         (
+            "densenet121 --growth-rate 1000000 --block-config 4096,4096",
+            &["growth_rate = 1000000", "parameters"],
+        ),
+        (
             "densenet121 --growth-rate 4000000",
             &["growth_rate = 4000000"],
         ),
@@ -150,6 +154,19 @@ fn inputs_and_configurations_that_cannot_work_are_explained() {
     ] {
         place.run(&format!("summary {line}")).fails(2, parts);
     }
+}
+
+#[test]
+fn sizes_beyond_any_machine_are_refused_at_once() {
+    let place = Place::new();
+    for input in ["--dims 3 --input 60000", "--input 60000 --batch 99"] {
+        place
+            .run(&format!("summary densenet121 {input}"))
+            .fails(7, &["--input", "smaller"]);
+    }
+    place
+        .run("summary densenet121 --input 1x99999")
+        .fails(2, &["1x99999", "largest side"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `densenet import` and `densenet export`: strangers' files, whole and broken.
 
-use crate::support::{Place, Run};
+use crate::support::{Place, Run, run};
 
 const TINY: &str =
     "init densenet121 --growth-rate 4 --num-init-features 8 --block-config 2,2 --num-classes 3";
@@ -200,9 +200,7 @@ fn broken_and_hostile_files_are_refused() {
         ("zip.pth", b"PK\x05\x06".to_vec(), 4, "empty"),
     ] {
         place.write(name, bytes);
-        place
-            .run(&format!("import {name} -o out.safetensors"))
-            .fails(code, &[name, part]);
+        limited(&place, &format!("import {name} -o out.safetensors")).fails(code, &[name, part]);
     }
     assert!(!place.path("pwned.txt").exists());
     assert!(!place.path("out.safetensors").exists());
@@ -214,6 +212,58 @@ fn broken_and_hostile_files_are_refused() {
             .run(command)
             .fails(4, &["flip-model.safetensors", "SHA-256"]);
     }
+}
+
+/// Cut short and flipped at many places, a file is read whole or refused with one line: no panic, no endless loop, no
+/// memory beyond the file's order of size.
+#[test]
+fn damage_anywhere_is_refused_or_harmless() {
+    let place = tiny();
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for file in ["tiny.pth", "plain.safetensors", "tiny.safetensors"] {
+        let whole = place.read(file);
+        for round in 0..40 {
+            let mut bytes = whole.clone();
+            match round % 4 {
+                0 => bytes.truncate(random(whole.len())),
+                // The structure is at the start and, in an archive, at the end.
+                1 => bytes[random(600.min(whole.len()))] ^= 1 << random(8),
+                2 => bytes[whole.len() - 1 - random(600)] ^= 1 << random(8),
+                _ => bytes[random(whole.len())] ^= 1 << random(8),
+            }
+            let name = format!("damaged-{file}");
+            place.write(&name, bytes);
+            let run = limited(&place, &format!("import {name} -o out.safetensors"));
+            assert!(
+                [0, 4, 7].contains(&run.code),
+                "{file}, round {round}: {}",
+                run.err
+            );
+            if run.code != 0 {
+                run.says(&[&name]);
+            }
+        }
+    }
+}
+
+/// Runs the command with a gigabyte of address space and ten seconds of processor time.
+fn limited(place: &Place, line: &str) -> Run {
+    if !cfg!(target_os = "linux") {
+        return place.run(line);
+    }
+    let script = format!(
+        "ulimit -v 1048576; ulimit -t 10; exec {} {line}",
+        env!("CARGO_BIN_EXE_densenet")
+    );
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(place.path("")).args(["-c", &script]);
+    run(&mut command)
 }
 
 #[test]

@@ -63,24 +63,6 @@ pub fn noise(count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The most memory this process has had resident so far, where the system tells.
-pub fn peak_rss_bytes() -> Option<u64> {
-    kib_line("/proc/self/status", "VmHWM:")
-}
-
-/// The memory that can be had without swapping, where the system tells.
-pub fn available_bytes() -> Option<u64> {
-    kib_line("/proc/meminfo", "MemAvailable:")
-}
-
-/// The value of `PREFIX … kB` in a file of the system's, in bytes.
-fn kib_line(path: &str, prefix: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(prefix))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,11 +81,5 @@ mod tests {
         assert!(numbers.iter().all(|x| x.abs() <= 2.0));
         let mean = numbers.iter().sum::<f32>() / 1000.0;
         assert!(mean.abs() < 0.2, "{mean}");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_peak_is_known() {
-        assert!(peak_rss_bytes().is_some_and(|bytes| bytes > 100_000));
     }
 }
