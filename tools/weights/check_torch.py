@@ -18,13 +18,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from networks import (
-    BN_SIZE,
-    CLASSES,
     FOUR,
-    GROWTH,
-    INIT,
     SMALL,
     STEPS,
+    TINY,
     formula,
     networks,
     new_spelling,
@@ -43,13 +40,12 @@ def tutorial_classes(text):
     return scope
 
 
-def tutorial_networks(path):
+def tutorial_networks(path, widths=TINY, blocks=SMALL, four=FOUR):
     scope = tutorial_classes(Path(path).read_text(encoding="utf-8"))
-    arguments = dict(growth_rate=GROWTH, num_init_features=INIT, bn_size=BN_SIZE, num_classes=CLASSES)
     return {
-        "tutorial-2d": scope["DenseNet"](block_config=SMALL, **arguments),
-        "tutorial-rewritten": scope["DenseNet_2d"](block_config=FOUR, **arguments),
-        "tutorial-3d": scope["DenseNet_3d"](block_config=SMALL, **arguments),
+        "tutorial-2d": scope["DenseNet"](block_config=blocks, **widths),
+        "tutorial-rewritten": scope["DenseNet_2d"](block_config=four, **widths),
+        "tutorial-3d": scope["DenseNet_3d"](block_config=blocks, **widths),
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from networks import GROWTH, fill, networks, old_spelling, timm_net, torchvision_net
+from networks import TINY, fill, networks, old_spelling, timm_net, torchvision_net
 
 
 def without_counters(state):
@@ -95,7 +95,7 @@ def main(folder):
 
     # Refused.
     torch.save(fill(timm_net("deep").state_dict()), folder / "refused+timm-deep.pth")
-    torch.save(torch.nn.Sequential(torch.nn.Linear(GROWTH, 1)), folder / "refused+module.pth")
+    torch.save(torch.nn.Sequential(torch.nn.Linear(TINY["growth_rate"], 1)), folder / "refused+module.pth")
     sparse = torch.eye(3).to_sparse()
     torch.save({"features.conv0.weight": sparse}, folder / "refused+sparse.pth")
 
