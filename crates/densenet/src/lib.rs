@@ -33,6 +33,7 @@ pub use densenet_spec as spec;
 pub use densenet_weights as weights;
 
 mod error;
+mod fold;
 pub mod input;
 pub mod memory;
 mod network;

@@ -6,6 +6,7 @@
 mod activations;
 mod backward;
 mod forward;
+mod shares;
 mod statistics;
 
 use densenet_kernels::{Buffer, Isa, Panels};
@@ -15,7 +16,7 @@ use densenet_weights::StateDict;
 use crate::{NetworkError, parameters::ParameterView, plan::Plan};
 use activations::Activations;
 pub(crate) use activations::Sizes;
-use backward::Shares;
+use shares::Shares;
 use statistics::Statistics;
 
 /// How a network is trained.
