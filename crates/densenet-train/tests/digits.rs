@@ -32,9 +32,23 @@ fn run(config: &TrainConfig) -> Box<Summary> {
 }
 
 #[test]
+fn nothing_else_said_learns_the_digits() {
+    let out = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        out: out.path().to_path_buf(),
+        ..TrainConfig::digits()
+    };
+    let test = run(&config).test.unwrap();
+    assert!(test.accuracy >= 0.98, "{}", test.accuracy);
+}
+
+#[test]
 fn a_run_leaves_everything_it_promises() {
     let out = tempfile::tempdir().unwrap();
-    let summary = run(&tiny(out.path(), "batch_size = 32\nepochs = 6"));
+    let summary = run(&tiny(
+        out.path(),
+        "batch_size = 32\nepochs = 6\ndrop_rate = 0.0\naugment = \"crop:1\"",
+    ));
     assert_eq!(summary.run, out.path().join("digits-1"));
     for file in [
         &summary.best_model,

@@ -148,7 +148,7 @@ fn digits_network() -> DenseNetConfig {
         num_init_features: 24,
         bn_size: 4,
         compression: 0.5,
-        drop_rate: 0.0,
+        drop_rate: 0.1,
         num_classes: 10,
         in_channels: 1,
         spatial_dims: 2,
