@@ -12,42 +12,45 @@ use crate::checkpoint::EpochMetrics;
 pub struct Bar {
     bar: ProgressBar,
     what: String,
+    target: fn() -> ProgressDrawTarget,
 }
 
 impl Bar {
     /// A bar on standard error; where that is no terminal, nothing is drawn (use [`super::Plain`]).
     pub fn new() -> Self {
-        Bar::on(ProgressDrawTarget::stderr())
+        Bar::on(ProgressDrawTarget::stderr)
     }
 
-    fn on(target: ProgressDrawTarget) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), target);
+    fn on(target: fn() -> ProgressDrawTarget) -> Self {
         Bar {
-            bar,
+            bar: ProgressBar::with_draw_target(None, target()),
             what: String::new(),
+            target,
         }
     }
 
-    /// Starts counting something else.
-    fn turn_to(&mut self, what: &str, template: &str, done: usize, total: usize) {
+    /// Starts counting something else, on a bar of its own.
+    ///
+    /// The time left is reckoned from `done`, where an interrupted epoch goes on, not from 0.
+    fn turn_to(&mut self, what: &str, prefix: String, template: &str, done: usize, total: usize) {
         if self.what == what {
             return;
         }
         self.what = what.to_string();
+        self.bar.finish_and_clear();
         // The templates are constants of this file, tested below.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("━╸─"));
-        }
-        self.bar.set_length(total as u64);
-        // The time left is reckoned from here, not from what an interrupted run had done before.
-        self.bar.set_position(done as u64);
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar = ProgressBar::with_draw_target(Some(total as u64), (self.target)())
+            .with_style(style.progress_chars("━╸─"))
+            .with_prefix(prefix)
+            .with_position(done as u64);
         self.bar.reset_eta();
-        self.bar.reset_elapsed();
     }
 }
 
-const TRAINING: &str = "{prefix} {bar:24.cyan/238} {pos}/{len}  {msg}  {eta} left";
-const COUNTING: &str = "{prefix} {bar:24.cyan/238} {pos}/{len}";
+const TRAINING: &str = "{prefix} {bar:20.cyan/238} {pos}/{len}  {eta} left  {msg}";
+const COUNTING: &str = "{prefix} {bar:20.cyan/238} {pos}/{len}";
 
 impl Default for Bar {
     fn default() -> Self {
@@ -65,8 +68,7 @@ impl Reporter for Bar {
     }
 
     fn progress(&mut self, what: &str, done: usize, total: usize) {
-        self.turn_to(what, COUNTING, done, total);
-        self.bar.set_prefix(what.to_string());
+        self.turn_to(what, what.to_string(), COUNTING, done, total);
         self.bar.set_position(done as u64);
     }
 
@@ -75,15 +77,16 @@ impl Reporter for Bar {
     }
 
     fn step(&mut self, s: &StepInfo) {
+        let width = s.epochs.to_string().len();
+        let prefix = format!("epoch {:>width$}/{}", s.epoch, s.epochs);
+        let before = s.batch.saturating_sub(1);
         self.turn_to(
             &format!("epoch {}", s.epoch),
+            prefix,
             TRAINING,
-            s.batch.saturating_sub(1),
+            before,
             s.batches,
         );
-        let width = s.epochs.to_string().len();
-        self.bar
-            .set_prefix(format!("epoch {:>width$}/{}", s.epoch, s.epochs));
         let mut message = format!(
             "loss {:.4}  accuracy {:.1} %  {:.0} images/s",
             s.loss,
@@ -118,7 +121,7 @@ mod tests {
         for template in [TRAINING, COUNTING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
-        let mut bar = Bar::on(ProgressDrawTarget::hidden());
+        let mut bar = Bar::on(ProgressDrawTarget::hidden);
         bar.progress("checking", 1, 2);
         bar.step(&StepInfo {
             epoch: 1,
