@@ -26,7 +26,7 @@ pub struct DataOptions {
     /// Standard deviation of each channel [default: measured likewise]
     #[arg(long, value_name = "X,…", value_delimiter = ',', value_parser = real)]
     pub std: Option<Vec<f64>>,
-    /// Random changes to training images, like crop:4,hflip,rotate:10 [default: hflip; crop:1 for the digits]
+    /// Random changes to training images, like crop:4,hflip,rotate:10 [default: hflip; crop:1,rotate:15 for the digits]
     #[arg(long, value_name = "CHANGES", conflicts_with = "no_augment")]
     pub augment: Option<String>,
     /// No random changes
@@ -81,7 +81,7 @@ pub struct ModelOptions {
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "Optimisation")]
 pub struct OptimisationOptions {
-    /// Passes over the training images [default: 30; 15 for the digits]
+    /// Passes over the training images [default: 30; 25 for the digits]
     #[arg(long, value_name = "N", value_parser = whole)]
     pub epochs: Option<usize>,
     /// Images in a forward pass [default: 32]
@@ -108,7 +108,7 @@ pub struct OptimisationOptions {
     /// AdamW's ε [default: 1e-8]
     #[arg(long, value_name = "X", value_parser = real)]
     pub eps: Option<f64>,
-    /// Weight decay [default: 1e-4; 1e-2 with AdamW]
+    /// Weight decay [default: 1e-4; 1e-3 for the digits; 1e-2 with AdamW]
     #[arg(long, value_name = "X", value_parser = real)]
     pub weight_decay: Option<f64>,
     /// Leave norms and biases out of weight decay
@@ -221,5 +221,63 @@ fn init_mode(text: &str) -> Result<String, String> {
     match text.replace('-', "_").as_str() {
         mode @ ("fan_in" | "fan_out") => Ok(mode.to_string()),
         _ => Err("no such choice — one of fan-in, fan-out".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+    use densenet_train::TrainConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_help_tells_the_true_defaults() {
+        let command =
+            OptimisationOptions::augment_args(DataOptions::augment_args(Command::new("")));
+        let help = |id: &str| {
+            let argument = command.get_arguments().find(|a| a.get_id() == id);
+            argument
+                .and_then(|a| a.get_help())
+                .map(|h| h.to_string())
+                .unwrap_or_default()
+        };
+        let (own, digits) = (TrainConfig::default(), TrainConfig::digits());
+        for (id, default) in [
+            (
+                "epochs",
+                format!("{}; {} for the digits", own.epochs, digits.epochs),
+            ),
+            ("batch_size", format!("{}", own.batch_size)),
+            (
+                "augment",
+                format!("hflip; {} for the digits", digits.augment),
+            ),
+            (
+                "weight_decay",
+                format!("1e-4; {:e} for the digits", digits.weight_decay.unwrap()),
+            ),
+            ("momentum", format!("{}", own.momentum)),
+            (
+                "warmup",
+                format!("{}; {} for the digits", own.warmup, digits.warmup),
+            ),
+            (
+                "label_smoothing",
+                format!(
+                    "{}; {} for the digits",
+                    own.label_smoothing, digits.label_smoothing
+                ),
+            ),
+            ("val_split", format!("{}", own.val_split)),
+            ("max_bad", format!("{}", own.max_bad)),
+            ("cache_mb", format!("{}", own.cache_mb)),
+        ] {
+            let text = help(id);
+            assert!(
+                text.contains(&format!("[default: {default}")),
+                "{id}: {text:?} lacks {default:?}"
+            );
+        }
     }
 }

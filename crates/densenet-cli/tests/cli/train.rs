@@ -223,6 +223,31 @@ fn fine_tuning_starts_from_a_model_and_leaves_frozen_stages_alone() {
 }
 
 #[test]
+fn imported_weights_get_a_head_for_the_data() {
+    let place = Place::new();
+    photos(&place, 32, 5);
+    place
+        .run("init densenet121 --growth-rate 4 --block-config 2,2 --num-classes 9 -o other.safetensors")
+        .done();
+    place.run("export other.safetensors -o other.pth").done();
+    place
+        .run("import other.pth --preprocessing none -o start.safetensors")
+        .done();
+    let line = "train photos --model start.safetensors --epochs 1 --batch-size 5 --name fine";
+    place
+        .run(line)
+        .fails(2, &["start.safetensors", "--replace-head"]);
+    place.run(&format!("{line} --replace-head")).done();
+    let document = place
+        .run("summary runs/fine-1/best.safetensors --json")
+        .json();
+    assert_eq!(document["config"]["num_classes"], 3);
+    place
+        .run("predict runs/fine-1/best.safetensors photos/dark/1.bmp")
+        .done();
+}
+
+#[test]
 fn data_that_cannot_be_learned_from_is_explained() {
     let place = Place::new();
     photos(&place, 16, 5);
