@@ -4,6 +4,8 @@ mod bench;
 mod images;
 mod infer;
 mod init;
+#[cfg(unix)]
+mod signals;
 mod summary;
 mod support;
 mod train;
