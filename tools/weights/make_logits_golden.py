@@ -2,7 +2,7 @@
 
     python tools/weights/make_logits_golden.py crates/densenet/tests/golden [TUTORIAL.txt]
 
-Weights are as PyTorch initialises them, norms and statistics at random. A case in logits.json names a checkpoint, how to
+All weights are random, norms and statistics included. A case in logits.json names a checkpoint, how to
 import it, the shape of an input and the logits, computed in f64 by the class that the checkpoint belongs to:
 torchvision's, MONAI's and timm's own, the others rebuilt by structure (networks.py). With the tutorial's text as a
 second argument its 2-D, rewritten and 3-D classes are run as well and must agree. Versions are pinned in

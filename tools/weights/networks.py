@@ -52,11 +52,14 @@ def fill(state):
 
 
 def randomise(network):
-    """Every norm's parameters and statistics at random: 0 and 1 would hide that they were lost."""
+    """Convolutions drawn so that signals keep their size, whatever the class starts from, and every norm's parameters and
+    statistics at random: 0 and 1 would hide that they were lost."""
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if name.endswith("num_batches_tracked"):
                 tensor.fill_(STEPS)
+            elif tensor.dim() > 2:
+                nn.init.kaiming_normal_(tensor)
             elif tensor.dim() == 1:
                 scale = name.endswith(("running_var", "weight"))
                 tensor.uniform_(0.5, 1.5) if scale else tensor.uniform_(-0.5, 0.5)
