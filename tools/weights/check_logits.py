@@ -58,8 +58,8 @@ def presets():
 def dialects(kind, widths, blocks, four, tutorial):
     """A network of every dialect and of what options make of its class."""
 
-    def build(name, originals=False):
-        if originals:
+    def build(name):
+        if tutorial and name in ("tutorial-2d", "tutorial-rewritten", "tutorial-3d"):
             return tutorial_networks(tutorial, widths, blocks, four)[name]
         return networks(widths, blocks, four)[name]
 
@@ -69,10 +69,8 @@ def dialects(kind, widths, blocks, four, tutorial):
         shape = (3, channels, *([75, 61] if len(kernel) == 2 else [40, 58, 45]))
         return Case(f"{name} {kind}", dialect, build, shape, list(options))
 
-    own = tutorial and {"tutorial-2d", "tutorial-rewritten", "tutorial-3d"}
     for name in networks(widths, blocks, four):
-        originals = bool(own) and name in own
-        yield case(name, name.split("+")[0], lambda n=name, o=originals: build(n, o))
+        yield case(name, name.split("+")[0], lambda name=name: build(name))
     yield case("torchvision-legacy", "torchvision-legacy", lambda: torchvision_net(blocks, widths))
     plain = dict(blocks=blocks, compression=0.7, **widths, **SMALL_INPUTS)
     yield case("gpleiss+compression", "gpleiss", lambda: rebuilt("gpleiss", **plain))
