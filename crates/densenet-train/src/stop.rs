@@ -53,12 +53,48 @@ pub fn install_signal_handlers() -> std::io::Result<StopFlag> {
         let number = usize::try_from(signal).unwrap_or(0);
         signal_hook::flag::register_usize(signal, Arc::clone(&flag.signal), number)?;
     }
+    // Beyond a limit on file sizes the system would end the process; handled, the write fails and is reported like any
+    // other, and what was saved before stays.
+    #[cfg(unix)]
+    signal_hook::flag::register(
+        signal_hook::consts::SIGXFSZ,
+        Arc::new(AtomicBool::new(false)),
+    )?;
     Ok(flag)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the child that [`the_second_signal_ends_the_process_at_once`] starts: two signals. On its own: none.
+    #[test]
+    fn signals_itself_when_told() {
+        if std::env::var_os("DENSENET_TEST_SIGNALS").is_none() {
+            assert_eq!(StopFlag::new().raised(), None);
+            return;
+        }
+        let flag = install_signal_handlers().unwrap();
+        signal_hook::low_level::raise(SIGINT).unwrap();
+        if flag.raised() == Some(SIGINT) {
+            signal_hook::low_level::raise(SIGTERM).unwrap();
+        }
+        // Only reached where one of the two did not do what it should.
+        std::process::exit(1);
+    }
+
+    #[test]
+    fn the_second_signal_ends_the_process_at_once() {
+        use std::process::{Command, Stdio};
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "stop::tests::signals_itself_when_told"])
+            .env("DENSENET_TEST_SIGNALS", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(128 + SIGTERM));
+    }
 
     #[test]
     fn a_raised_flag_tells_which_signal() {
