@@ -40,6 +40,7 @@ pub mod dropout;
 pub mod norm;
 pub mod pool;
 pub mod weight_gradient;
+pub mod winograd;
 
 pub use buffer::Buffer;
 pub use error::KernelError;

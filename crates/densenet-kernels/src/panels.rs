@@ -108,6 +108,22 @@ impl Panels {
         Ok(panels)
     }
 
+    /// The weight as it was packed, `[row][column]`: `[tap][c_in][c_out]` for [`Operand::Forward`].
+    pub fn unpacked(&self) -> Vec<f32> {
+        let mut weight = vec![0.0; self.k * self.columns];
+        for (start, vectors, panel) in self.iter() {
+            let width = vectors * TileShape::of(self.isa).lanes;
+            let used = width.min(self.columns - start);
+            for (target, source) in weight
+                .chunks_exact_mut(self.columns)
+                .zip(panel.chunks_exact(width))
+            {
+                target[start..start + used].copy_from_slice(&source[..used]);
+            }
+        }
+        weight
+    }
+
     /// The instruction set whose tiles these panels fit.
     pub fn isa(&self) -> Isa {
         self.isa

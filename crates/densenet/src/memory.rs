@@ -1,6 +1,6 @@
 //! What a network will need in memory.
 
-use densenet_kernels::Isa;
+use densenet_kernels::{Isa, winograd::WinogradWeights};
 use densenet_spec::Architecture;
 
 use crate::{NetworkError, network, plan::Plan, predictor};
@@ -10,7 +10,8 @@ use crate::{NetworkError, network, plan::Plan, predictor};
 /// The program itself and, while training, the loader's images come on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Making a [`crate::Predictor`] from a loaded model and running it: the weights as loaded and as packed.
+    /// Making a [`crate::Predictor`] from a loaded model and running it: the weights as loaded, as packed,
+    /// and the kernels transformed for maps of this size.
     pub infer_bytes: usize,
     /// A [`crate::Network`] and one step: the weights as loaded, parameters, gradients, one optimiser state of the same
     /// size, activations.
@@ -35,13 +36,22 @@ pub fn estimate(
     let parameters = plan.table.learned * size_of::<f32>();
     let buffers = plan.table.buffers * size_of::<f32>();
     let run = predictor::Sizes::new(&plan, &trace, batch).total() * size_of::<f32>();
+    let layers = plan.blocks.iter().flat_map(|b| &b.layers);
+    let transformed: usize = layers
+        .map(|layer| (layer.last(), trace.layers[layer.index].spatial))
+        .filter(|(conv, spatial)| WinogradWeights::pays(&conv.window, *spatial))
+        .map(|(conv, _)| WinogradWeights::elements(&conv.window, conv.c_in, conv.c_out))
+        .sum();
     let train = |memory_efficient| {
         let step = network::Sizes::new(&plan, &trace, batch, memory_efficient, isa).bytes();
         // The loaded model, parameters, their gradients, and a momentum.
         4 * parameters + 2 * buffers + step
     };
     Ok(Memory {
-        infer_bytes: 2 * parameters + buffers + plan.folded * size_of::<f32>() + run,
+        infer_bytes: 2 * parameters
+            + buffers
+            + (plan.folded + transformed) * size_of::<f32>()
+            + run,
         train_bytes: train(false),
         train_memory_efficient_bytes: train(true),
     })

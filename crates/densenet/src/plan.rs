@@ -49,6 +49,15 @@ pub(crate) struct DenseLayer {
     pub bottleneck: Option<(Norm, Conv)>,
 }
 
+impl DenseLayer {
+    /// The convolution that makes the new features.
+    pub fn last(&self) -> &Conv {
+        self.bottleneck
+            .as_ref()
+            .map_or(&self.conv1, |(_, conv2)| conv2)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Transition {
     pub stage: usize,

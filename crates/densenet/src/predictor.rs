@@ -3,17 +3,19 @@
 mod taps;
 mod workspace;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use densenet_kernels::{
-    Buffer, Isa, Operand, Panels, Raster,
+    Buffer, Isa, KernelError, Operand, Panels, Raster,
     conv::{Conv as Convolution, Source, Store},
     norm::{self, Affine},
     pool,
+    winograd::{Winograd, WinogradWeights},
 };
 use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace, Window};
 use densenet_weights::StateDict;
+use rayon::prelude::*;
 
 use crate::{
     Input, NetworkError,
@@ -45,6 +47,29 @@ pub struct Predictor {
 struct LayerPanels {
     conv1: Panels,
     conv2: Option<Panels>,
+    /// The last convolution's kernel transformed, from the first run on whose maps are large enough.
+    winograd: OnceLock<WinogradWeights>,
+}
+
+impl LayerPanels {
+    /// Transforms the layer's last kernel, where tiles pay for maps of this size and it is not done yet.
+    ///
+    /// The size of a sample's map decides, never the batch, so that a sample's result does not depend on its batch.
+    fn transform(&self, conv: &Conv, spatial: [usize; 3]) -> Result<(), KernelError> {
+        if WinogradWeights::pays(&conv.window, spatial) && self.winograd.get().is_none() {
+            let panels = self.conv2.as_ref().unwrap_or(&self.conv1);
+            let (weight, sizes) = (panels.unpacked(), [conv.c_in, conv.c_out]);
+            let weights = WinogradWeights::packed(panels.isa(), &weight, &conv.window, sizes)?;
+            self.winograd.get_or_init(|| weights);
+        }
+        Ok(())
+    }
+
+    /// The transformed kernel, where tiles pay for maps of this size.
+    fn winograd(&self, conv: &Conv, spatial: [usize; 3]) -> Option<&WinogradWeights> {
+        let pays = WinogradWeights::pays(&conv.window, spatial);
+        self.winograd.get().filter(|_| pays)
+    }
 }
 
 /// A named activation, channels-last.
@@ -124,6 +149,7 @@ impl Predictor {
                         .as_ref()
                         .map(|(_, c)| pack(c))
                         .transpose()?,
+                    winograd: OnceLock::new(),
                 })
             });
             layers.collect::<Result<Vec<_>, NetworkError>>()
@@ -218,6 +244,7 @@ impl Predictor {
         if input.batch == 0 {
             return Ok(Vec::new());
         }
+        self.transform_kernels(&trace)?;
         let sizes = Sizes::new(&self.plan, &trace, input.batch);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut work = idle.pop().unwrap_or_default();
@@ -234,6 +261,17 @@ impl Predictor {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push(work);
         result
+    }
+
+    /// Transforms the kernels that a run of this size computes by tiles; nothing is left to do after the first.
+    fn transform_kernels(&self, trace: &Trace) -> Result<(), NetworkError> {
+        let blocks = self.plan.blocks.iter().zip(&self.blocks);
+        let layers = blocks.flat_map(|(block, panels)| block.layers.iter().zip(panels));
+        let layers: Vec<_> = layers.collect();
+        layers.into_par_iter().try_for_each(|(layer, panels)| {
+            panels.transform(layer.last(), trace.layers[layer.index].spatial)
+        })?;
+        Ok(())
     }
 
     fn affine(&self, norm: &Norm) -> Affine<'_> {
@@ -376,13 +414,19 @@ impl Run<'_> {
             };
             let padded =
                 Raster::dense(self.batch, raster.spatial, last.c_in).with_halo(last.window.padding);
-            let convolution = Convolution {
-                window: last.window,
-                c_in: last.c_in,
-                source: Source::Map(&work.bottleneck, padded),
-                weights,
-            };
-            convolution.run(&mut work.block, &raster.at(layer.c_in), Store::Overwrite)?;
+            let (source, new) = ((&work.bottleneck[..], padded), raster.at(layer.c_in));
+            match panels.winograd(last, raster.spatial) {
+                Some(weights) => Winograd { source, weights }.run(&mut work.block, &new)?,
+                None => {
+                    let convolution = Convolution {
+                        window: last.window,
+                        c_in: last.c_in,
+                        source: Source::Map(source.0, source.1),
+                        weights,
+                    };
+                    convolution.run(&mut work.block, &new, Store::Overwrite)?;
+                }
+            }
             self.taps
                 .record_layer(plan, layer, affine, &work.block, raster);
         }

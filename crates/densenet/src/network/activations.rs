@@ -99,10 +99,7 @@ impl Sizes {
             );
             let mut kept = Vec::new();
             for layer in &block.layers {
-                let last = layer
-                    .bottleneck
-                    .as_ref()
-                    .map_or(&layer.conv1, |(_, conv2)| conv2);
+                let last = layer.last();
                 let padding = last.window.padding;
                 let padded = |channels| Raster::dense(batch, spatial, channels).with_halo(padding);
                 at_least(&mut s.rectified, padded(last.c_in).len());

@@ -247,10 +247,7 @@ impl Network {
             parameters: &self.parameters,
             partials: &mut a.partials,
         };
-        let last = layer
-            .bottleneck
-            .as_ref()
-            .map_or(&layer.conv1, |(_, conv2)| conv2);
+        let last = layer.last();
         let new =
             Raster::dense(raster.batch, raster.spatial, last.c_out).with_halo(last.window.padding);
 

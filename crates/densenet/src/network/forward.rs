@@ -234,10 +234,7 @@ impl Network {
                 bottleneck.map(|(i, j)| &a.bottlenecks[i][j][..]),
                 (&statistics.folded, &mut a.rectified),
             )?;
-            let last = layer
-                .bottleneck
-                .as_ref()
-                .map_or(&layer.conv1, |(_, conv2)| conv2);
+            let last = layer.last();
             let new = raster.at(layer.c_in);
             let engine = (self.isa, &mut self.panels, &self.parameters[..]);
             convolve(

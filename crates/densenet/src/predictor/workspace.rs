@@ -47,10 +47,7 @@ impl Sizes {
                 .block
                 .max(Raster::dense(batch, spatial, block.c_out).len());
             for layer in &block.layers {
-                let conv = layer
-                    .bottleneck
-                    .as_ref()
-                    .map_or(&layer.conv1, |(_, conv2)| conv2);
+                let conv = layer.last();
                 let padded =
                     Raster::dense(batch, spatial, conv.c_in).with_halo(conv.window.padding);
                 sizes.bottleneck = sizes.bottleneck.max(padded.len());

@@ -1,0 +1,147 @@
+//! Winograd convolutions, for every instruction set of this machine, against the reference, with signed and badly scaled
+//! inputs.
+
+use densenet_kernels::{
+    Isa, Raster,
+    winograd::{Winograd, WinogradWeights},
+};
+use densenet_reference::{Tensor, op};
+use densenet_spec::Window;
+use densenet_testkit::{Distribution, channels_last, fill};
+
+/// Batch, size, channels in and out: maps that are and are not multiples of the tiles, narrower than one, and more
+/// tiles than a group.
+const CASES: [(usize, [usize; 3], usize, usize); 9] = [
+    (1, [1, 1, 1], 1, 1),
+    (2, [1, 7, 7], 48, 12),
+    (1, [1, 14, 14], 128, 32),
+    (1, [1, 28, 5], 33, 17),
+    (3, [1, 3, 30], 16, 47),
+    (1, [3, 5, 4], 24, 12),
+    (2, [2, 8, 8], 32, 32),
+    (1, [7, 7, 9], 16, 8),
+    (1, [1, 4, 64], 8, 100),
+];
+
+fn tensor(name: &str, batch: usize, channels: usize, spatial: [usize; 3]) -> Tensor {
+    let len = batch * channels * spatial.iter().product::<usize>();
+    let data = fill(name, len, 1, Distribution::standard());
+    Tensor::new(
+        batch,
+        channels,
+        spatial,
+        data.into_iter().map(f64::from).collect(),
+    )
+}
+
+/// The largest error over the outputs' root mean square, of a convolution of `x` with a seeded kernel.
+fn error(x: &Tensor, isa: Isa, c_out: usize) -> f64 {
+    let (batch, spatial, c_in) = (x.batch, x.spatial, x.channels);
+    let window = Window::cube(if spatial[0] == 1 { 2 } else { 3 }, 3, 1, 1);
+    let taps = window.taps();
+    // `[c_out][c_in][tap]` for the reference, `[tap][c_in][c_out]` for the kernels.
+    let weight = fill("weight", c_out * c_in * taps, 2, Distribution::standard());
+    let mut ours = vec![0.0; weight.len()];
+    for (i, w) in weight.iter().enumerate() {
+        let (o, c, tap) = (i / taps / c_in, i / taps % c_in, i % taps);
+        ours[(tap * c_in + c) * c_out + o] = *w;
+    }
+    let wide: Vec<f64> = weight.iter().map(|w| f64::from(*w)).collect();
+    let expected = op::conv::forward(x, &wide, window);
+    let [d, h, w] = spatial;
+    let expected = channels_last(&expected.data, &[batch, c_out, d, h, w]);
+    let padded = Raster::dense(batch, spatial, c_in).with_halo(window.padding);
+    let mut data = vec![0.0; padded.len()];
+    for (pixel, source) in channels_last(&x.data, &[batch, c_in, d, h, w])
+        .chunks(c_in)
+        .enumerate()
+    {
+        for (target, value) in data[padded.pixel(pixel)..].iter_mut().zip(source) {
+            *target = *value as f32;
+        }
+    }
+    let weights = WinogradWeights::packed(isa, &ours, &window, [c_in, c_out]).unwrap();
+    let block = Raster::dense(batch, spatial, c_out + 3).at(2);
+    let mut output = vec![f32::NAN; block.len()];
+    Winograd {
+        source: (&data, padded),
+        weights: &weights,
+    }
+    .run(&mut output, &block)
+    .unwrap();
+    let mut worst = 0.0f64;
+    for pixel in 0..block.pixels() {
+        let found = &output[block.pixel(pixel) - 2..][..c_out + 3];
+        assert!(
+            found[..2]
+                .iter()
+                .chain(&found[2 + c_out..])
+                .all(|v| v.is_nan()),
+            "wrote beside pixel {pixel}"
+        );
+        for (f, e) in found[2..2 + c_out].iter().zip(&expected[pixel * c_out..]) {
+            let difference = (f64::from(*f) - e).abs();
+            assert!(difference.is_finite(), "pixel {pixel} was not written");
+            worst = worst.max(difference);
+        }
+    }
+    let square: f64 = expected.iter().map(|v| v * v).sum();
+    worst / (square / expected.len() as f64).sqrt().max(1e-30)
+}
+
+#[test]
+fn every_size_on_every_instruction_set() {
+    for (batch, spatial, c_in, c_out) in CASES {
+        let x = tensor("x", batch, c_in, spatial);
+        for &isa in Isa::available() {
+            let error = error(&x, isa, c_out);
+            println!(
+                "{} {batch}×{spatial:?} {c_in}→{c_out}: {error:.1e}",
+                isa.name()
+            );
+            assert!(
+                error < 1e-4,
+                "{} {spatial:?} {c_in}→{c_out}: {error:.1e}",
+                isa.name()
+            );
+        }
+    }
+}
+
+/// Channels whose scales lie a million apart, with a mean far from zero: the error stays relative to the outputs.
+#[test]
+fn badly_scaled_inputs() {
+    for spatial in [[1, 14, 14], [4, 8, 8]] {
+        let mut x = tensor("x", 1, 32, spatial);
+        for c in 0..32 {
+            let scale = 10f64.powi(c as i32 % 7 - 3);
+            x.map_mut(0, c)
+                .iter_mut()
+                .for_each(|v| *v = f64::from(((*v + 3.0) * scale) as f32));
+        }
+        for &isa in Isa::available() {
+            let error = error(&x, isa, 16);
+            println!("{} {spatial:?}: {error:.1e}", isa.name());
+            assert!(error < 2e-4, "{} {spatial:?}: {error:.1e}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let stem = Window::cube(2, 7, 2, 3);
+    assert!(!WinogradWeights::fits(&stem) && !WinogradWeights::fits(&Window::POINT));
+    assert!(WinogradWeights::packed(Isa::PORTABLE, &[0.0; 49], &stem, [1, 1]).is_err());
+    let window = Window::cube(2, 3, 1, 1);
+    assert!(WinogradWeights::packed(Isa::PORTABLE, &[0.0; 8], &window, [1, 1]).is_err());
+    let weights = WinogradWeights::packed(Isa::PORTABLE, &[0.0; 9], &window, [1, 1]).unwrap();
+    let bare = Raster::dense(1, [1, 4, 4], 1);
+    let run = Winograd {
+        source: (&[0.0; 16], bare),
+        weights: &weights,
+    };
+    assert_eq!(
+        run.run(&mut [0.0; 16], &bare).unwrap_err().what,
+        "halo of the input"
+    );
+}
