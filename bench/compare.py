@@ -1,6 +1,6 @@
 """Times `densenet` against PyTorch on the same weights and inputs.
 
-For every case both programs first compute the same logits (largest difference below 1e-3), then take turns: a block of
+For every case both programs first compute the same logits (within 1e-4 of the largest), then take turns: a block of
 runs of ours, a block of every rival's, round after round, so that a drift of the machine's speed meets all alike. The
 figure of a program is the median over all its runs, warm-ups left out; the ratio is that of medians. A training step
 is forward, cross entropy and backward on both sides, without an optimiser.
@@ -45,7 +45,7 @@ def command(binary, *arguments):
 
 def rival_network(preset, shape):
     """The same network in PyTorch: torchvision's in 2-D, MONAI's in 3-D; the CIFAR network is torchvision's with
-    another stem."""
+    another stem, under the names of a model file. Returns the network and the dialect of its names."""
     if len(shape) == 5:
         from monai.networks.nets import DenseNet121
 
@@ -61,7 +61,7 @@ def rival_network(preset, shape):
         if name not in ("conv0", "norm0", "relu0", "pool0"):
             features.add_module(name, module)
     net.features = features
-    return net, "torchvision"
+    return net, None
 
 
 
@@ -102,16 +102,18 @@ def run_case(binary, case, rounds, runs, folder):
     model, exported = folder / "model.safetensors", folder / "export.safetensors"
     command(binary, "init", preset, *options, "--seed", 1, "-o", model)
     net, dialect = rival_network(preset, shape)
-    command(binary, "export", model, "-o", exported, "--dialect", dialect)
-    net.load_state_dict(load_file(exported), strict=True)
+    if dialect:
+        command(binary, "export", model, "-o", exported, "--dialect", dialect)
+    net.load_state_dict(load_file(exported if dialect else model), strict=True)
     data = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
     np.save(folder / "x.npy", data.numpy())
     command(binary, "infer", model, "--input", folder / "x.npy", "--output", folder / "y.npy")
     with torch.inference_mode():
         theirs = net.eval()(data).numpy()
-    difference = float(np.abs(np.load(folder / "y.npy") - theirs).max())
-    if difference > 1e-3:
-        sys.exit(f"{name}: logits differ by {difference}")
+    # Fresh weights with running statistics 0 and 1 can make logits of any size.
+    difference = float(np.abs(np.load(folder / "y.npy") - theirs).max() / max(1.0, np.abs(theirs).max()))
+    if difference > 1e-4:
+        sys.exit(f"{name}: logits differ by {difference} of the largest")
     size = "x".join(map(str, shape[2:]))
     bench = ["bench", model, "--input", size, "--batch", shape[0], "--threads", THREADS, "--json"]
     bench += ["--iterations", runs, "--warmup", 1] + (["--train"] if train else [])
@@ -119,7 +121,7 @@ def run_case(binary, case, rounds, runs, folder):
     ours, peak = [], 0
     for _ in range(rounds):
         report = json.loads(command(binary, *bench))
-        ours += report.get("times_ms", [report["median_ms"]])
+        ours += report["times_ms"]
         peak = max(peak, report["peak_rss_bytes"])
         for rival in rivals:
             # One network, two layouts: each block brings the weights into its own again.

@@ -200,6 +200,7 @@ impl Bench {
             return output::print_json(&json!({
                 "median_ms": report.times.median(),
                 "min_ms": report.times.min(),
+                "times_ms": report.times.sorted(),
                 "gflops": report.gflops,
                 "peak_rss_bytes": report.peak_rss_bytes,
                 "threads": threads,

@@ -27,6 +27,11 @@ impl Times {
         Ok(Times::from(times))
     }
 
+    /// All of them, shortest first.
+    pub fn sorted(&self) -> &[f64] {
+        &self.0
+    }
+
     /// The middle one; of an even number, the mean of the two in the middle.
     pub fn median(&self) -> f64 {
         let at = |index: usize| self.0.get(index).copied().unwrap_or(0.0);
