@@ -15,6 +15,7 @@ fn the_document_has_the_promised_fields() {
             [
                 "median_ms",
                 "min_ms",
+                "times_ms",
                 "gflops",
                 "peak_rss_bytes",
                 "threads",
@@ -24,6 +25,8 @@ fn the_document_has_the_promised_fields() {
         );
         let number = |key: &str| document[key].as_f64().unwrap();
         assert!(number("min_ms") > 0.0 && number("min_ms") <= number("median_ms"));
+        assert_eq!(document["times_ms"].as_array().unwrap().len(), 2);
+        assert_eq!(document["times_ms"][0], document["min_ms"]);
         assert!(number("gflops") > 0.0);
         assert_eq!(document["threads"], 1);
         let timed = document["stages"].as_array().unwrap();
