@@ -78,19 +78,31 @@ impl WinogradWeights {
             _ => Transform::Identity,
         };
         let axes = [depth, Transform::F4, Transform::F4];
-        let matrix = c_in * c_out;
-        let mut transformed: Vec<f64> = weight.iter().map(|w| f64::from(*w)).collect();
-        // Along width, height, depth: `[outer][3][inner · matrix]` to `[outer][m + 2][inner · matrix]`.
-        let mut sizes = window.kernel;
-        for axis in (0..3).rev() {
-            let inner: usize = sizes[axis + 1..].iter().product::<usize>() * matrix;
-            let outer: usize = sizes[..axis].iter().product();
-            transformed = axes[axis].kernel(&transformed, outer, inner);
-            sizes[axis] = axes[axis].patch();
+        let patch: usize = axes.iter().map(Transform::patch).product();
+        let mut transformed = vec![0.0f32; patch * c_in * c_out];
+        // One input channel at a time: `[tap][c_out]` to `[patch][c_out]`, along width, height, depth.
+        for c in 0..c_in {
+            let taps = weight.chunks_exact(c_in * c_out);
+            let mut kernel: Vec<f64> = taps
+                .flat_map(|tap| &tap[c * c_out..(c + 1) * c_out])
+                .map(|w| f64::from(*w))
+                .collect();
+            let mut sizes = window.kernel;
+            for axis in (0..3).rev() {
+                let inner = sizes[axis + 1..].iter().product::<usize>() * c_out;
+                kernel = axes[axis].kernel(&kernel, inner);
+                sizes[axis] = axes[axis].patch();
+            }
+            for (p, values) in kernel.chunks_exact(c_out).enumerate() {
+                let target = &mut transformed[(p * c_in + c) * c_out..][..c_out];
+                target
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(t, v)| *t = *v as f32);
+            }
         }
-        let narrow: Vec<f32> = transformed.iter().map(|w| *w as f32).collect();
-        let panels = narrow
-            .chunks_exact(matrix)
+        let panels = transformed
+            .chunks_exact(c_in * c_out)
             .map(|w| Panels::packed(isa, w, [1, c_in, c_out], Operand::Forward))
             .collect::<Result<_, _>>()?;
         Ok(WinogradWeights {

@@ -38,7 +38,7 @@ impl Transform {
     }
 
     /// G along one axis of a kernel: `[outer][3][inner]` to `[outer][m + 2][inner]`, in f64.
-    pub(super) fn kernel(&self, kernel: &[f64], outer: usize, inner: usize) -> Vec<f64> {
+    pub(super) fn kernel(&self, kernel: &[f64], inner: usize) -> Vec<f64> {
         let rows: &[[f64; 3]] = match self {
             Transform::Identity => return kernel.to_vec(),
             Transform::F2 => &[
@@ -56,7 +56,7 @@ impl Transform {
                 [0.0, 0.0, 1.0],
             ],
         };
-        let mut out = Vec::with_capacity(outer * rows.len() * inner);
+        let mut out = Vec::with_capacity(kernel.len() / 3 * rows.len());
         for taps in kernel.chunks_exact(3 * inner) {
             for row in rows {
                 out.extend((0..inner).map(|i| {
