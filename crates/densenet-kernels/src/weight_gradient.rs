@@ -181,20 +181,16 @@ impl Work<'_> {
                 origins(window, input, &output, row * width, &mut origin);
                 taps.clear();
                 taps.extend((0..stop - row).map(|i| i * window.stride[1] * input.row_pitch()));
-                self.tiles(
-                    Factor {
-                        data: &data[origin[0] + tap..],
-                        taps: &taps,
-                        pitch: window.stride[2] * input.stride,
-                    },
-                    Factor {
-                        data: &grad[output.row(row)..],
-                        taps: &[output.row_pitch()],
-                        pitch: output.stride,
-                    },
-                    width,
-                    partial,
-                );
+                let rows = Runs {
+                    pixels: width,
+                    left: &data[origin[0] + tap..],
+                    left_pitch: window.stride[2] * input.stride,
+                    left_starts: &taps,
+                    right: &grad[output.row(row)..],
+                    right_pitch: output.stride,
+                    right_distance: output.row_pitch(),
+                };
+                self.tiles(&rows, partial);
                 row = stop;
             }
         });
@@ -232,35 +228,32 @@ impl Work<'_> {
                         );
                         norm::affine_relu(self.isa, pixel, scale, shift, row);
                     }
-                    self.tiles(
-                        Factor {
-                            data: scratch,
-                            taps: &[0],
-                            pitch: width,
-                        },
-                        Factor {
-                            data: &grad[output.pixel(first)..],
-                            taps: &[0],
-                            pitch: output.stride,
-                        },
-                        count,
-                        partial,
-                    );
+                    let block = Runs {
+                        pixels: count,
+                        left: scratch,
+                        left_pitch: width,
+                        left_starts: &[0],
+                        right: &grad[output.pixel(first)..],
+                        right_pitch: output.stride,
+                        right_distance: 0,
+                    };
+                    self.tiles(&block, partial);
                 }
             });
         });
     }
 
-    /// Adds `Σ_t Σ_p left[taps[t] + p·pitch + row] · right[t·tap + p·pitch + column]` to a partial gradient.
-    fn tiles(&self, left: Factor<'_>, right: Factor<'_>, pixels: usize, partial: &mut [f32]) {
+    /// Adds the product of some runs of pixels to a partial gradient.
+    fn tiles(&self, runs: &Runs<'_>, partial: &mut [f32]) {
         let shape = TileShape::of(self.isa);
         let rows = partial.len() / self.pitch;
-        let taps = left.taps.len();
-        let right_tap = right.taps[0];
-        let last = left.taps[taps - 1] + (pixels - 1) * left.pitch + rows;
-        assert!(last <= left.data.len());
-        let last = (taps - 1) * right_tap + (pixels - 1) * right.pitch + self.pitch;
-        assert!(last <= right.data.len());
+        let last_start = runs.left_starts.last().copied().unwrap_or(0);
+        let last = last_start + (runs.pixels - 1) * runs.left_pitch + rows;
+        assert!(last <= runs.left.len());
+        let last = (runs.left_starts.len() - 1) * runs.right_distance
+            + (runs.pixels - 1) * runs.right_pitch
+            + self.pitch;
+        assert!(last <= runs.right.len());
         for row in (0..rows).step_by(shape.mr) {
             for (column, vectors) in shape.panels(self.gradient.c_out) {
                 // SAFETY: the assertions bound the last element read of both factors over all rows and columns; the
@@ -269,14 +262,14 @@ impl Work<'_> {
                     tile::compute(
                         self.isa,
                         &Tile {
-                            a: left.data.as_ptr().add(row),
+                            a: runs.left.as_ptr().add(row),
                             a_row: 1,
-                            a_k: left.pitch,
-                            taps: left.taps,
-                            b: right.data.as_ptr().add(column),
-                            b_tap: right_tap,
-                            b_k: right.pitch,
-                            k: pixels,
+                            a_k: runs.left_pitch,
+                            taps: runs.left_starts,
+                            b: runs.right.as_ptr().add(column),
+                            b_tap: runs.right_distance,
+                            b_k: runs.right_pitch,
+                            k: runs.pixels,
                             c: partial.as_mut_ptr().add(row * self.pitch + column),
                             c_row: self.pitch,
                             rows: shape.mr.min(rows - row),
@@ -312,11 +305,17 @@ impl Work<'_> {
     }
 }
 
-/// One factor of the sum over pixels.
-#[derive(Clone, Copy)]
-struct Factor<'a> {
-    data: &'a [f32],
-    /// Starts of the runs of pixels; for the right factor their common distance.
-    taps: &'a [usize],
-    pitch: usize,
+/// Runs of pixels, all equally long, and the two factors over them:
+/// `Σ_t Σ_p left[left_starts[t] + p·left_pitch + row] · right[t·right_distance + p·right_pitch + column]`.
+struct Runs<'a> {
+    /// Pixels of a run.
+    pixels: usize,
+    left: &'a [f32],
+    left_pitch: usize,
+    /// Where each run starts, ascending.
+    left_starts: &'a [usize],
+    right: &'a [f32],
+    right_pitch: usize,
+    /// From one run's start to the next.
+    right_distance: usize,
 }

@@ -27,7 +27,7 @@ use crate::{
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
     tile::{self, Tile, TileShape},
 };
-use transform::Transform;
+use transform::{Direction, Transform, along_axes};
 
 /// A kernel's transform, packed: one set of panels for every pixel of a transformed patch.
 pub struct WinogradWeights {
@@ -225,7 +225,7 @@ impl Winograd<'_> {
             let (products, temporary) = rest.split_at_mut(products);
             for (t, place) in places.iter().enumerate() {
                 self.load(place, temporary);
-                let transformed = transform::patch(w.isa, &w.axes, w.c_in, temporary);
+                let transformed = along_axes(w.isa, &w.axes, Direction::Input, w.c_in, temporary);
                 for (p, pixel) in transformed.chunks_exact(w.c_in).enumerate() {
                     patches[(p * count + t) * w.c_in..][..w.c_in].copy_from_slice(pixel);
                 }
@@ -239,7 +239,7 @@ impl Winograd<'_> {
                 for (p, pixel) in temporary.chunks_exact_mut(width).take(patch).enumerate() {
                     pixel.copy_from_slice(&products[(p * count + t) * width..][..width]);
                 }
-                let tile = transform::output(w.isa, &w.axes, width, temporary);
+                let tile = along_axes(w.isa, &w.axes, Direction::Output, width, temporary);
                 self.store(place, tile, width, output, raster);
             }
         });

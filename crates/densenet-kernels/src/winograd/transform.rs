@@ -68,51 +68,32 @@ impl Transform {
     }
 }
 
-/// Bᵀ along every axis of a patch `[depth][height][width][channels]` at the start of `memory`, whose second half is
-/// scratch. Returns where the result lies.
-pub(super) fn patch<'a>(
-    isa: Isa,
-    axes: &[Transform; 3],
-    channels: usize,
-    memory: &'a mut [f32],
-) -> &'a [f32] {
-    let sizes = axes.map(|a| a.patch());
-    along(isa, axes, sizes, channels, memory, |axis| {
-        (Direction::Input, axis.patch())
-    })
-}
-
-/// Aᵀ along every axis of a product, in the same way; what is left is the output tile.
-pub(super) fn output<'a>(
-    isa: Isa,
-    axes: &[Transform; 3],
-    channels: usize,
-    memory: &'a mut [f32],
-) -> &'a [f32] {
-    let sizes = axes.map(|a| a.patch());
-    along(isa, axes, sizes, channels, memory, |axis| {
-        (Direction::Output, axis.tile())
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Direction {
+/// Which of a transform's matrices is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// Bᵀ: a patch to its transform.
     Input,
+    /// Aᵀ: a product to the output tile.
     Output,
 }
 
-fn along<'a>(
+/// Applies a transform along every axis of a patch `[depth][height][width][channels]` at the start of `memory`, whose
+/// second half is scratch. Returns where the result lies.
+pub(super) fn along_axes<'a>(
     isa: Isa,
     axes: &[Transform; 3],
-    mut sizes: [usize; 3],
+    direction: Direction,
     channels: usize,
     memory: &'a mut [f32],
-    step: impl Fn(&Transform) -> (Direction, usize),
 ) -> &'a [f32] {
+    let mut sizes = axes.map(|a| a.patch());
     let half = memory.len() / 2;
     let (mut from, mut to) = memory.split_at_mut(half);
     for axis in 0..3 {
-        let (direction, result) = step(&axes[axis]);
+        let result = match direction {
+            Direction::Input => axes[axis].patch(),
+            Direction::Output => axes[axis].tile(),
+        };
         if axes[axis] == Transform::Identity {
             continue;
         }

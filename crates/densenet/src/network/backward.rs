@@ -28,7 +28,21 @@ struct Engine<'a> {
     partials: &'a mut [f32],
 }
 
-impl Engine<'_> {
+impl<'a> Engine<'a> {
+    fn new(
+        isa: Isa,
+        panels: &'a mut Panels,
+        parameters: &'a [f32],
+        partials: &'a mut [f32],
+    ) -> Self {
+        Engine {
+            isa,
+            panels,
+            parameters,
+            partials,
+        }
+    }
+
     /// Adds a convolution's weight gradient to `gradients`.
     fn weight(
         &mut self,
@@ -138,12 +152,12 @@ impl Network {
             weight: linear.weight.clone(),
             parameter: linear.parameter,
         };
-        let mut engine = Engine {
-            isa: self.isa,
-            panels: &mut self.panels,
-            parameters: &self.parameters,
-            partials: &mut a.partials,
-        };
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.panels,
+            &self.parameters,
+            &mut a.partials,
+        );
         a.grad_input[..grad_logits.len()].copy_from_slice(grad_logits);
         let logits = Raster::dense(block.batch, [1; 3], linear.c_out);
         let features = Raster::dense(block.batch, [1; 3], linear.c_in);
@@ -241,12 +255,12 @@ impl Network {
         let place = bottleneck_place(layer, (index, l), self.memory_efficient);
         let map = &statistics.blocks[index];
         let folded = &statistics.folded;
-        let mut engine = Engine {
-            isa,
-            panels: &mut self.panels,
-            parameters: &self.parameters,
-            partials: &mut a.partials,
-        };
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.panels,
+            &self.parameters,
+            &mut a.partials,
+        );
         let last = layer.last();
         let new =
             Raster::dense(raster.batch, raster.spatial, last.c_out).with_halo(last.window.padding);
@@ -371,12 +385,12 @@ impl Network {
         let affine = transition.norm.affine(&statistics.folded);
         let pooled = Raster::dense(next.batch, next.spatial, conv.c_in);
         let output = Raster::dense(next.batch, next.spatial, conv.c_out);
-        let mut engine = Engine {
-            isa: self.isa,
-            panels: &mut self.panels,
-            parameters: &self.parameters,
-            partials: &mut a.partials,
-        };
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.panels,
+            &self.parameters,
+            &mut a.partials,
+        );
         if !frozen {
             let source = (&a.blocks[index][..], block, Some(affine));
             let target = (&mut a.pooled[..], &pooled);
@@ -453,12 +467,12 @@ impl Network {
         }
         let image =
             Raster::dense(pass.batch, pass.spatial, conv.c_in).with_halo(conv.window.padding);
-        let mut engine = Engine {
-            isa: self.isa,
-            panels: &mut self.panels,
-            parameters: &self.parameters,
-            partials: &mut a.partials,
-        };
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.panels,
+            &self.parameters,
+            &mut a.partials,
+        );
         engine.weight(conv, Source::Map(&a.image, image), (grad, map), gradients)
     }
 }
