@@ -327,14 +327,25 @@ fn slips_are_explained() {
 fn a_file_that_may_not_be_read_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let place = tiny();
-    let path = place.path("tiny.pth");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
-    if std::fs::read(&path).is_ok() {
-        // The superuser may read everything; a folder in a file's place is refused for anyone.
-        place.run("import . -o x").fails(5, &["folder"]);
-    } else {
-        place
-            .run("import tiny.pth -o x")
-            .fails(5, &["tiny.pth", "permissions"]);
+    place.write("photos/a/1.png", "never read");
+    place.write("photos/b/1.png", "never read");
+    for name in ["tiny.pth", "plain.safetensors", "photos/a/1.png"] {
+        let closed = std::fs::Permissions::from_mode(0o000);
+        std::fs::set_permissions(place.path(name), closed).unwrap();
     }
+    for (line, code, name) in [
+        ("import tiny.pth -o x", 5, "tiny.pth"),
+        ("summary plain.safetensors", 5, "plain.safetensors"),
+        (
+            "train photos --model densenet-40-12 --input 16",
+            3,
+            "photos/a/1.png",
+        ),
+    ] {
+        let run = place.run_bound_by_permissions(line);
+        assert_eq!(run.code, code, "{}", run.err);
+        run.says(&[name, "ermission"]);
+    }
+    // A folder in a file's place is refused for anyone.
+    place.run("import . -o x").fails(5, &["folder"]);
 }
