@@ -1,5 +1,7 @@
 //! Convolutions, forward and with respect to their input, over channels-last maps.
 
+use std::ops::Range;
+
 use densenet_spec::Window;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     error::{at_least, exactly},
     norm::{self, Affine, NormBackward},
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
-    tile::{self, MAX_MR, MAX_TILE, Tile, TileShape},
+    tile::{self, MAX_TILE, Pixels, Product, Tile},
 };
 
 /// What a convolution reads.
@@ -59,7 +61,7 @@ pub struct Conv<'a> {
     pub weights: &'a Panels,
 }
 
-/// Pixels a task handles at a time: a multiple of every tile's rows (14 and 6), small enough that 84 rows of 1,024
+/// Pixels a task handles at a time: a multiple of most tiles' rows (14, 12, 6, 4), small enough that 84 rows of 1,024
 /// channels stay in a 1 MiB second-level cache.
 const CHUNK: usize = 84;
 
@@ -238,7 +240,7 @@ struct Places {
 
 impl Plan<'_> {
     /// Handles the panels `panels` of one chunk of pixels, as part of task `task`.
-    fn chunk(&self, task: usize, chunk: usize, panels: std::ops::Range<usize>) {
+    fn chunk(&self, task: usize, chunk: usize, panels: Range<usize>) {
         let first = chunk * CHUNK;
         let mut places = Places {
             count: CHUNK.min(self.raster.pixels() - first),
@@ -269,23 +271,12 @@ impl Plan<'_> {
         data: &[f32],
         affine: Affine<'_>,
         places: &mut Places,
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
     ) {
-        let c_in = self.conv.c_in;
-        let pitch = scratch_pitch(c_in);
+        let pitch = scratch_pitch(self.conv.c_in);
         with_scratch(places.count * pitch, |scratch| {
-            for (row, place) in scratch
-                .chunks_exact_mut(pitch)
-                .zip(&mut places.input[..places.count])
-            {
-                norm::affine_relu(
-                    self.isa(),
-                    &data[*place..*place + c_in],
-                    affine.scale,
-                    affine.shift,
-                    &mut row[..c_in],
-                );
-            }
+            let pixels = &places.input[..places.count];
+            norm::affine_relu_rows(self.isa(), (data, pixels), affine, (scratch, pitch));
             for (i, place) in places.input.iter_mut().enumerate() {
                 *place = i * pitch;
             }
@@ -298,22 +289,23 @@ impl Plan<'_> {
     }
 
     /// Multiplies the chunk's pixels, tile by tile.
-    fn map(&self, task: usize, data: &[f32], places: &Places, panels: std::ops::Range<usize>) {
-        let mr = TileShape::of(self.isa()).mr;
+    fn map(&self, task: usize, data: &[f32], places: &Places, panels: Range<usize>) {
         let width_k = self.conv.window.kernel[2] * self.conv.c_in;
-        let tiles = || {
-            (0..places.count)
-                .step_by(mr)
-                .map(|p| p..(p + mr).min(places.count))
-        };
-        let regular = tiles().all(|t| pitch_of(&places.input[t]).is_some());
-        if regular {
+        let shape = self.conv.weights.shape();
+        let pixels = &places.input[..places.count];
+        let runs = || Runs(pixels, 0);
+        let count = runs().count();
+        if count == 1 || count * SHORTEST_RUN <= places.count {
             // Panels outside: a panel stays in the cache while the chunk's pixels pass by.
             for panel in self.panels(panels) {
-                for tile in tiles() {
-                    let pitch = pitch_of(&places.input[tile.clone()]).unwrap_or(0);
+                let mr = shape.mr(panel.vectors);
+                for tile in runs().flat_map(|run| evenly(run, mr)) {
+                    let pitch = match pixels[tile.clone()] {
+                        [first, second, ..] => second - first,
+                        _ => 0,
+                    };
                     let a = Rows {
-                        data: &data[places.input[tile.start]..],
+                        data: &data[pixels[tile.start]..],
                         pitch,
                         taps: &self.taps,
                         k: width_k,
@@ -323,111 +315,142 @@ impl Plan<'_> {
             }
             return;
         }
-        // A tile that wraps around a row's end gathers its windows first; its panels share the copy.
+        // Rows shorter than a tile are gathered, window by window; the panels share the copy.
         let window_k = width_k * self.taps.len();
-        with_scratch(mr * window_k, |gathered| {
-            for tile in tiles() {
+        let most = shape.most_rows();
+        with_scratch(most * window_k, |gathered| {
+            for block in evenly(0..places.count, most) {
                 for (row, place) in gathered
                     .chunks_exact_mut(window_k)
-                    .zip(&places.input[tile.clone()])
+                    .zip(&pixels[block.clone()])
                 {
                     for (part, tap) in row.chunks_exact_mut(width_k).zip(&self.taps) {
                         part.copy_from_slice(&data[place + tap..][..width_k]);
                     }
                 }
                 for panel in self.panels(panels.clone()) {
-                    let a = Rows {
-                        data: gathered,
-                        pitch: window_k,
-                        taps: &[0],
-                        k: window_k,
-                    };
-                    self.tile(task, &places.output[tile.clone()], a, panel);
+                    for tile in evenly(block.clone(), shape.mr(panel.vectors)) {
+                        let a = Rows {
+                            data: &gathered[(tile.start - block.start) * window_k..],
+                            pitch: window_k,
+                            taps: &[0],
+                            k: window_k,
+                        };
+                        self.tile(task, &places.output[tile], a, panel);
+                    }
                 }
             }
         });
     }
 
-    fn panels(
-        &self,
-        range: std::ops::Range<usize>,
-    ) -> impl Iterator<Item = (usize, usize, &[f32])> {
-        self.conv.weights.iter().skip(range.start).take(range.len())
+    fn panels(&self, range: Range<usize>) -> impl Iterator<Item = Panel<'_>> {
+        let panels = self.conv.weights.iter();
+        let panels = panels.map(|(start, vectors, data)| Panel {
+            start,
+            vectors,
+            data,
+        });
+        panels.skip(range.start).take(range.len())
     }
 
-    fn tile(
-        &self,
-        task: usize,
-        places: &[usize],
-        a: Rows<'_>,
-        (start, vectors, b): (usize, usize, &[f32]),
-    ) {
-        let lanes = TileShape::of(self.isa()).lanes;
-        let width = vectors * lanes;
+    fn tile(&self, task: usize, places: &[usize], a: Rows<'_>, panel: Panel<'_>) {
+        let width = panel.vectors * self.conv.weights.shape().lanes;
         let rows = places.len();
         let furthest = a.taps.last().map_or(0, |t| t + (rows - 1) * a.pitch + a.k);
-        assert!(furthest <= a.data.len() && a.taps.len() * a.k * width <= b.len());
-        let mut product = Product([0.0; MAX_TILE]);
-        debug_assert!(rows <= MAX_MR);
-        // SAFETY: the assertion above bounds the last element read of both operands (taps ascend); `product` holds a
-        // whole tile.
+        assert!(furthest <= a.data.len() && a.taps.len() * a.k * width <= panel.data.len());
+        let columns = width.min(self.conv.weights.columns() - panel.start);
+        let tile = Tile {
+            a: a.data.as_ptr(),
+            a_row: a.pitch,
+            a_k: 1,
+            taps: a.taps,
+            b: panel.data.as_ptr(),
+            b_tap: a.k * width,
+            b_k: width,
+            k: a.k,
+            rows,
+            vectors: panel.vectors,
+        };
+        let (affine, relu) = match self.store {
+            Store::Overwrite => (None, false),
+            Store::Affine { affine, relu } => {
+                let channels = panel.start..panel.start + columns;
+                let (scale, shift) = (&affine.scale[channels.clone()], &affine.shift[channels]);
+                (Some((scale.as_ptr(), shift.as_ptr())), *relu)
+            }
+            Store::NormBackward(norm) => {
+                // SAFETY: the assertion above bounds both operands (taps ascend).
+                return unsafe { self.backward(task, places, &tile, (panel.start, columns), norm) };
+            }
+        };
+        let last = places.last().copied().unwrap_or(0);
+        // SAFETY: the assertion above bounds the last element read of both operands (taps ascend), places ascend and the
+        // last one is in bounds, and every pixel belongs to one chunk, every column to one panel, each to one task.
         unsafe {
-            tile::compute(
+            let output = self.output.pointer(last + panel.start, columns).sub(last);
+            tile::compute_pixels(
                 self.isa(),
-                &Tile {
-                    a: a.data.as_ptr(),
-                    a_row: a.pitch,
-                    a_k: 1,
-                    taps: a.taps,
-                    b: b.as_ptr(),
-                    b_tap: a.k * width,
-                    b_k: width,
-                    k: a.k,
-                    c: product.0.as_mut_ptr(),
-                    c_row: width,
-                    rows,
-                    vectors,
-                    accumulate: false,
+                &tile,
+                &Pixels {
+                    output,
+                    places,
+                    columns,
+                    affine,
+                    relu,
                 },
             );
         }
-        let columns = width.min(self.conv.weights.columns() - start);
-        if let (Store::NormBackward(n), Some(sums)) = (self.store, self.sums) {
-            let all = self.conv.weights.columns();
-            // SAFETY: each task has sums of its own and each panel its own columns of them; every pixel belongs to one
-            // chunk, every column to one panel, each to one task.
-            unsafe {
-                let sum_g = sums.slice(task * 2 * all + start, columns);
-                let sum_gx = sums.slice((task * 2 + 1) * all + start, columns);
-                let rows = norm::ProductRows {
-                    product: &product.0[..rows * width],
-                    width,
-                    start,
-                    places,
-                };
-                n.tile(self.isa(), &rows, &self.output, [sum_g, sum_gx]);
-            }
+    }
+
+    /// A tile of the gradient at a norm's output, on to the norm's input.
+    ///
+    /// # Safety
+    /// The operands of `tile` are in bounds.
+    unsafe fn backward(
+        &self,
+        task: usize,
+        places: &[usize],
+        tile: &Tile<'_>,
+        (start, columns): (usize, usize),
+        norm: &NormBackward<'_>,
+    ) {
+        let Some(sums) = self.sums else {
             return;
-        }
-        for (row, place) in product.0.chunks_exact(width).zip(places) {
-            // SAFETY: every pixel belongs to one chunk, every column to one panel, each to one task; the output was
-            // checked to hold the raster.
-            let output = unsafe { self.output.slice(place + start, columns) };
-            match self.store {
-                Store::Affine { affine, relu } => {
-                    let scale = &affine.scale[start..start + columns];
-                    let shift = &affine.shift[start..start + columns];
-                    let store = if *relu {
-                        norm::affine_relu
-                    } else {
-                        norm::affine
-                    };
-                    store(self.isa(), &row[..columns], scale, shift, output);
-                }
-                _ => output.copy_from_slice(&row[..columns]),
-            }
+        };
+        let width = tile.vectors * self.conv.weights.shape().lanes;
+        let mut product = Scratch([0.0; MAX_TILE]);
+        let all = self.conv.weights.columns();
+        // SAFETY: `product` holds a whole tile. Each task has sums of its own and each panel its own columns of them;
+        // every pixel belongs to one chunk, every column to one panel, each to one task.
+        unsafe {
+            let target = Product {
+                start: product.0.as_mut_ptr(),
+                row: width,
+                accumulate: false,
+            };
+            tile::compute(self.isa(), tile, &target);
+            let sum_g = sums.slice(task * 2 * all + start, columns);
+            let sum_gx = sums.slice((task * 2 + 1) * all + start, columns);
+            let rows = norm::ProductRows {
+                product: &product.0[..tile.rows * width],
+                width,
+                start,
+                places,
+            };
+            norm.tile(self.isa(), &rows, &self.output, [sum_g, sum_gx]);
         }
     }
+}
+
+/// Runs of evenly spaced pixels that are shorter on average are gathered: a tile of so few rows would be bound by loading weights.
+const SHORTEST_RUN: usize = 6;
+
+/// A panel of a packed weight.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    start: usize,
+    vectors: usize,
+    data: &'a [f32],
 }
 
 /// Rows of the tile's left operand.
@@ -441,18 +464,35 @@ struct Rows<'a> {
 
 /// A tile's product, aligned to a cache line.
 #[repr(align(64))]
-struct Product([f32; MAX_TILE]);
+struct Scratch([f32; MAX_TILE]);
 
-/// The common distance of consecutive places, if they have one.
-fn pitch_of(places: &[usize]) -> Option<usize> {
-    let pitch = match places {
-        [a, b, ..] => b - a,
-        _ => return Some(0),
-    };
-    places
-        .windows(2)
-        .all(|w| w[1] - w[0] == pitch)
-        .then_some(pitch)
+/// The runs of evenly spaced places, from the second field on.
+#[derive(Clone)]
+struct Runs<'a>(&'a [usize], usize);
+
+impl Iterator for Runs<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let (places, start) = (self.0, self.1);
+        if start == places.len() {
+            return None;
+        }
+        let distance = |i: usize| places[i + 1] - places[i];
+        let mut end = (start + 2).min(places.len());
+        while end < places.len() && distance(end - 1) == distance(start) {
+            end += 1;
+        }
+        self.1 = end;
+        Some(start..end)
+    }
+}
+
+/// Cuts a range into the fewest parts of at most `most`, as equal as they get.
+fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (start, len) = (range.start, range.len());
+    let parts = len.div_ceil(most);
+    (0..parts).map(move |i| start + border(len, parts, i)..start + border(len, parts, i + 1))
 }
 
 /// A row pitch for `channels` that is an odd number of cache lines, so that the rows of a tile do not fall into the same

@@ -46,4 +46,5 @@ pub use buffer::Buffer;
 pub use error::KernelError;
 pub use isa::Isa;
 pub use panels::{Operand, Panels};
+pub use parallel::together;
 pub use raster::Raster;

@@ -1,8 +1,11 @@
 //! Weights packed in the order the tile kernel reads them.
 
-use rayon::prelude::*;
-
-use crate::{Buffer, Isa, KernelError, error::exactly, tile::TileShape};
+use crate::{
+    Buffer, Isa, KernelError,
+    error::exactly,
+    parallel::{Shared, for_each},
+    tile::TileShape,
+};
 
 /// Which product a weight takes part in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,7 @@ pub enum Operand {
 #[derive(Debug, Clone)]
 pub struct Panels {
     isa: Isa,
+    shape: TileShape,
     /// Taps times channels summed over.
     k: usize,
     columns: usize,
@@ -28,6 +32,7 @@ impl Panels {
     pub fn new(isa: Isa) -> Self {
         Panels {
             isa,
+            shape: TileShape::of(isa),
             k: 0,
             columns: 0,
             data: Buffer::default(),
@@ -49,47 +54,51 @@ impl Panels {
             Operand::Forward => (taps * c_in, c_out),
             Operand::BackwardInput => (taps * c_out, c_in),
         };
-        let len = k * TileShape::of(self.isa).padded(columns);
+        let len = k * self.shape.padded(columns);
         if self.data.len() < len {
             self.data = Buffer::zeroed(len);
         }
         (self.k, self.columns) = (k, columns);
-        let shape = TileShape::of(self.isa);
-        let full = shape.nr() * k;
-        // Panels in groups of one full panel each; the last group may be narrower.
-        self.data[..len]
-            .par_chunks_mut(full.max(1))
-            .zip(shape.panels(columns).collect::<Vec<_>>())
-            .for_each(|(panel, (start, vectors))| {
-                let width = vectors * shape.lanes;
-                let used = width.min(columns - start);
-                match operand {
-                    Operand::Forward => {
-                        for (row, source) in panel
-                            .chunks_exact_mut(width)
-                            .zip(weight.chunks_exact(c_out))
-                        {
-                            row[..used].copy_from_slice(&source[start..start + used]);
-                        }
+        let shape = self.shape;
+        let shared = Shared::new(&mut self.data[..len]);
+        for_each(shape.count(columns), |panel| {
+            let Some((start, vectors)) = shape.panels(columns).nth(panel) else {
+                return;
+            };
+            let width = vectors * shape.lanes;
+            let used = width.min(columns - start);
+            // SAFETY: panels do not overlap, and each belongs to one task.
+            let panel = unsafe { shared.slice(start * k, width * k) };
+            match operand {
+                Operand::Forward => {
+                    for (row, source) in panel
+                        .chunks_exact_mut(width)
+                        .zip(weight.chunks_exact(c_out))
+                    {
+                        row[..used].copy_from_slice(&source[start..start + used]);
+                        row[used..].fill(0.0);
                     }
-                    Operand::BackwardInput => {
-                        for tap in 0..taps {
-                            let mirrored =
-                                &weight[(taps - 1 - tap) * c_in * c_out..][..c_in * c_out];
-                            let rows = &mut panel[tap * c_out * width..][..c_out * width];
-                            for (j, source) in mirrored[start * c_out..]
-                                .chunks_exact(c_out)
-                                .take(used)
-                                .enumerate()
-                            {
-                                for (o, value) in source.iter().enumerate() {
-                                    rows[o * width + j] = *value;
-                                }
+                }
+                Operand::BackwardInput => {
+                    for tap in 0..taps {
+                        let mirrored = &weight[(taps - 1 - tap) * c_in * c_out..][..c_in * c_out];
+                        let rows = &mut panel[tap * c_out * width..][..c_out * width];
+                        for (j, source) in mirrored[start * c_out..]
+                            .chunks_exact(c_out)
+                            .take(used)
+                            .enumerate()
+                        {
+                            for (o, value) in source.iter().enumerate() {
+                                rows[o * width + j] = *value;
                             }
+                        }
+                        for row in rows.chunks_exact_mut(width) {
+                            row[used..].fill(0.0);
                         }
                     }
                 }
-            });
+            }
+        });
         Ok(())
     }
 
@@ -112,7 +121,7 @@ impl Panels {
     pub fn unpacked(&self) -> Vec<f32> {
         let mut weight = vec![0.0; self.k * self.columns];
         for (start, vectors, panel) in self.iter() {
-            let width = vectors * TileShape::of(self.isa).lanes;
+            let width = vectors * self.shape.lanes;
             let used = width.min(self.columns - start);
             for (target, source) in weight
                 .chunks_exact_mut(self.columns)
@@ -129,6 +138,11 @@ impl Panels {
         self.isa
     }
 
+    /// The tiles that these panels fit.
+    pub(crate) fn shape(&self) -> TileShape {
+        self.shape
+    }
+
     /// Taps times channels summed over.
     pub fn k(&self) -> usize {
         self.k
@@ -141,9 +155,8 @@ impl Panels {
 
     /// The panels in order: first column, registers across, packed elements.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
-        let shape = TileShape::of(self.isa);
-        shape.panels(self.columns).map(move |(start, vectors)| {
-            let width = vectors * shape.lanes;
+        self.shape.panels(self.columns).map(|(start, vectors)| {
+            let width = vectors * self.shape.lanes;
             (
                 start,
                 vectors,
@@ -154,7 +167,7 @@ impl Panels {
 
     /// Number of panels.
     pub(crate) fn count(&self) -> usize {
-        self.columns.div_ceil(TileShape::of(self.isa).nr())
+        self.shape.count(self.columns)
     }
 
     /// Bytes held.

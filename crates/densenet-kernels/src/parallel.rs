@@ -1,10 +1,13 @@
 //! Chunks: how work is cut, and how threads share a buffer without sharing an element.
 
+mod crew;
+
 use std::cell::RefCell;
 
 use rayon::prelude::*;
 
 use crate::Buffer;
+pub use crew::together;
 
 /// A buffer that several tasks write at disjoint places.
 #[derive(Clone, Copy)]
@@ -26,6 +29,13 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Where `len` elements from `start` on lie.
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.start.add(start) }
+    }
+
     /// # Safety
     /// No other task touches these elements while the slice lives, and the buffer outlives it.
     #[allow(clippy::mut_from_ref, reason = "the caller guarantees disjointness")]
@@ -38,9 +48,9 @@ impl<T> Shared<T> {
 
 /// Runs `task(i)` for every `i < tasks`, in any order, on any number of threads.
 pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
-    if tasks == 1 {
-        task(0);
-    } else {
+    if tasks <= 1 || rayon::current_num_threads() == 1 {
+        (0..tasks).for_each(task);
+    } else if !crew::share(tasks, &task) {
         (0..tasks).into_par_iter().for_each(task);
     }
 }

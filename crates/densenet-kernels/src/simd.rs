@@ -22,10 +22,9 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     /// `f32` values in a register.
     const LANES: usize;
-    /// Rows of a tile.
-    const MR: usize;
-    /// Registers across a tile; `MR · NV` accumulators, `NV` operands and a broadcast must fit the register file.
-    const NV: usize;
+    /// Rows of a tile that is 1, 2, 3, 4 registers across; 0 where there is no such tile. `MR[n] · (n + 1)`
+    /// accumulators, `n + 1` operands and a broadcast must fit the register file.
+    const MR: [usize; 4];
     /// Whether `fma` rounds once; plain loops use it through [`fma`].
     const FUSED: bool;
 
@@ -46,6 +45,32 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `max(v, 0)` that lets NaN through, as [`relu`].
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn relu(v: Self::V) -> Self::V;
+    /// A register holding `x` everywhere.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn set(x: f32) -> Self::V;
+    /// The first `n` elements from `p`, then zeros.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`]; `n ≤ LANES` elements from `p` are readable.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
+    /// Stores the first `n` elements.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`]; `n ≤ LANES` elements from `p` are writable.
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
 }
 
 /// `a · b + c`, fused where the instruction set does it in hardware.

@@ -10,16 +10,13 @@
 
 use crate::{isa::dispatch, simd::Simd};
 
-/// Widest tile of any instruction set, in elements: the size of a scratch tile.
+/// Most elements of a tile of any instruction set: the size of a scratch tile.
 pub(crate) const MAX_TILE: usize = 14 * 32;
-
-/// Most rows of a tile of any instruction set.
-pub(crate) const MAX_MR: usize = 14;
 
 /// The operands of one tile; see the module's formula.
 ///
 /// Whoever makes one guarantees that every element the formula names is readable (`a`, `b`; `b` for whole registers
-/// across the columns) or writable (`c`), and that `c` is not written by anyone else meanwhile.
+/// across the columns), and that what the tile is stored to is writable and not written by anyone else meanwhile.
 pub(crate) struct Tile<'a> {
     pub a: *const f32,
     pub a_row: usize,
@@ -30,23 +27,35 @@ pub(crate) struct Tile<'a> {
     pub b_k: usize,
     /// Length of the inner sum.
     pub k: usize,
-    pub c: *mut f32,
-    pub c_row: usize,
-    /// 1 to `mr(isa)`.
+    /// 1 to [`TileShape::mr`] of `vectors`.
     pub rows: usize,
-    /// Registers across: 1 to `NV`.
+    /// Registers across: 1 to 4.
     pub vectors: usize,
-    /// Add to what `c` holds instead of overwriting it.
+}
+
+/// A tile stored as it is, whole registers, rows `row` apart.
+pub(crate) struct Product {
+    pub start: *mut f32,
+    pub row: usize,
+    /// Add to what is there instead of overwriting it.
     pub accumulate: bool,
 }
 
-/// The tile of an instruction set.
+/// A tile stored to pixels: `output[places[r] + j] = scale[j]·c + shift[j]`, rectified if asked for, `j < columns`.
+pub(crate) struct Pixels<'a> {
+    pub output: *mut f32,
+    pub places: &'a [usize],
+    pub columns: usize,
+    /// `columns` values each; without them the product itself is stored.
+    pub affine: Option<(*const f32, *const f32)>,
+    pub relu: bool,
+}
+
+/// The tiles of an instruction set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileShape {
-    /// Rows of a full tile.
-    pub mr: usize,
-    /// Registers across a full tile.
-    pub vectors: usize,
+    /// Rows of a full tile by its registers across, from 1 on; 0 where there is none.
+    rows: [usize; 4],
     /// `f32` values in a register.
     pub lanes: usize,
 }
@@ -57,22 +66,39 @@ impl TileShape {
         shape(isa)
     }
 
-    /// Columns of a full tile.
-    pub(crate) fn nr(self) -> usize {
-        self.vectors * self.lanes
+    /// Rows of a full tile of `vectors` registers across.
+    pub(crate) fn mr(&self, vectors: usize) -> usize {
+        self.rows[vectors - 1]
     }
 
-    /// Cuts `columns` into tiles: the start and the registers of each, full ones first.
+    /// Rows of the tallest tile.
+    pub(crate) fn most_rows(&self) -> usize {
+        self.rows.into_iter().max().unwrap_or(1)
+    }
+
+    /// Registers across the widest tile.
+    fn widest(&self) -> usize {
+        self.rows.iter().filter(|rows| **rows > 0).count()
+    }
+
+    /// Cuts `columns` into panels as equal as they get: the start and the registers of each, wide ones first.
     pub(crate) fn panels(self, columns: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-        (0..columns).step_by(self.nr()).map(move |start| {
-            (
-                start,
-                (columns - start).div_ceil(self.lanes).min(self.vectors),
-            )
+        let vectors = columns.div_ceil(self.lanes);
+        let count = self.count(columns);
+        (0..count).map(move |panel| {
+            // The first `vectors % count` panels are one register wider.
+            let (each, wider) = (vectors / count, vectors % count);
+            let start = panel * each + panel.min(wider);
+            (start * self.lanes, each + usize::from(panel < wider))
         })
     }
 
-    /// Elements a row of all those tiles takes.
+    /// Number of panels.
+    pub(crate) fn count(&self, columns: usize) -> usize {
+        columns.div_ceil(self.lanes).div_ceil(self.widest())
+    }
+
+    /// Elements a row of all those panels takes.
     pub(crate) fn padded(self, columns: usize) -> usize {
         columns.next_multiple_of(self.lanes)
     }
@@ -81,40 +107,131 @@ impl TileShape {
 #[inline(always)]
 fn shape_of<S: Simd>() -> TileShape {
     TileShape {
-        mr: S::MR,
-        vectors: S::NV,
+        rows: S::MR,
         lanes: S::LANES,
     }
 }
 
-/// Computes one tile.
+/// Computes one tile into memory of its own.
 ///
 /// # Safety
-/// As [`Tile`] says.
-pub(crate) unsafe fn compute(isa: crate::Isa, tile: &Tile<'_>) {
-    dispatch!(fn run(tile: &Tile<'_>) = any_size);
-    run(isa, tile)
+/// As [`Tile`] says; `product` has room for `rows` rows of `vectors` registers.
+pub(crate) unsafe fn compute(isa: crate::Isa, tile: &Tile<'_>, product: &Product) {
+    dispatch!(fn run(tile: &Tile<'_>, product: &Product) = any_size);
+    run(isa, tile, product)
+}
+
+/// Computes one tile and stores it to its pixels.
+///
+/// # Safety
+/// As [`Tile`] says; `pixels` has a place for every row, with room for its columns, and the columns fit the registers.
+pub(crate) unsafe fn compute_pixels(isa: crate::Isa, tile: &Tile<'_>, pixels: &Pixels<'_>) {
+    dispatch!(fn run(tile: &Tile<'_>, pixels: &Pixels<'_>) = any_size);
+    run(isa, tile, pixels)
+}
+
+/// What becomes of a tile's sums.
+trait Target {
+    /// What the sums start from.
+    ///
+    /// # Safety
+    /// As [`compute`] and [`compute_pixels`].
+    #[inline(always)]
+    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(&self) -> [[S::V; NV]; MR] {
+        // SAFETY: the shell around us has the instruction set.
+        unsafe { [[S::zero(); NV]; MR] }
+    }
+
+    /// Takes the sums.
+    ///
+    /// # Safety
+    /// As [`compute`] and [`compute_pixels`].
+    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, sums: [[S::V; NV]; MR]);
+}
+
+impl Target for Product {
+    #[inline(always)]
+    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(&self) -> [[S::V; NV]; MR] {
+        // SAFETY: every element lies in the tile's rows, which the caller guarantees.
+        unsafe {
+            let mut sums = [[S::zero(); NV]; MR];
+            if self.accumulate {
+                for (r, row) in sums.iter_mut().enumerate() {
+                    for (j, v) in row.iter_mut().enumerate() {
+                        *v = S::load(self.start.add(r * self.row + j * S::LANES));
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, sums: [[S::V; NV]; MR]) {
+        for (r, row) in sums.iter().enumerate() {
+            for (j, v) in row.iter().enumerate() {
+                // SAFETY: as in `start`.
+                unsafe { S::store(self.start.add(r * self.row + j * S::LANES), *v) };
+            }
+        }
+    }
+}
+
+impl Target for Pixels<'_> {
+    #[inline(always)]
+    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, mut sums: [[S::V; NV]; MR]) {
+        // SAFETY: the caller guarantees a place with room for `columns` elements for each of the `MR` rows, `columns`
+        // values of the affine map, and that all but the last register are full.
+        unsafe {
+            let last = self.columns - (NV - 1) * S::LANES;
+            if let Some((scale, shift)) = self.affine {
+                for j in 0..NV {
+                    let width = if j + 1 < NV { S::LANES } else { last };
+                    let scale = S::load_first(scale.add(j * S::LANES), width);
+                    let shift = S::load_first(shift.add(j * S::LANES), width);
+                    for row in sums.iter_mut() {
+                        row[j] = S::fma(scale, row[j], shift);
+                    }
+                }
+            }
+            if self.relu {
+                for v in sums.iter_mut().flatten() {
+                    *v = S::relu(*v);
+                }
+            }
+            for (row, place) in sums.iter().zip(self.places) {
+                let pixel = self.output.add(*place);
+                for (j, v) in row.iter().enumerate() {
+                    if j + 1 < NV || last == S::LANES {
+                        S::store(pixel.add(j * S::LANES), *v);
+                    } else {
+                        S::store_first(pixel.add(j * S::LANES), *v, last);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Picks the body with the right number of rows and registers.
 #[inline(always)]
-fn any_size<S: Simd>(tile: &Tile<'_>) {
+fn any_size<S: Simd>(tile: &Tile<'_>, target: &impl Target) {
     match tile.vectors {
-        1 => any_rows::<S, 1>(tile),
-        2 => any_rows::<S, 2>(tile),
-        3 if S::NV >= 3 => any_rows::<S, 3>(tile),
-        4 if S::NV >= 4 => any_rows::<S, 4>(tile),
+        1 => any_rows::<S, 1>(tile, target),
+        2 => any_rows::<S, 2>(tile, target),
+        3 if S::MR[2] > 0 => any_rows::<S, 3>(tile, target),
+        4 if S::MR[3] > 0 => any_rows::<S, 4>(tile, target),
         n => unreachable!("a tile of {n} registers"),
     }
 }
 
 #[inline(always)]
-fn any_rows<S: Simd, const NV: usize>(tile: &Tile<'_>) {
+fn any_rows<S: Simd, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
     macro_rules! rows {
         ($($rows:literal)*) => {
             match tile.rows {
-                // SAFETY: `compute`'s caller guarantees the operands; the shell around us has the instruction set.
-                $($rows if $rows <= S::MR => unsafe { body::<S, $rows, NV>(tile) },)*
+                // SAFETY: the caller of `compute` guarantees the operands; the shell around us has the instruction set.
+                $($rows if $rows <= S::MR[NV - 1] => unsafe { body::<S, $rows, NV>(tile, target) },)*
                 n => unreachable!("a tile of {n} rows"),
             }
         };
@@ -125,17 +242,10 @@ fn any_rows<S: Simd, const NV: usize>(tile: &Tile<'_>) {
 /// # Safety
 /// The operands are as [`Tile`] says; the processor has `S`.
 #[inline(always)]
-unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>) {
+unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
     // SAFETY: every pointer below is one that the formula names, which `Tile`'s maker guarantees.
     unsafe {
-        let mut acc = [[S::zero(); NV]; MR];
-        if tile.accumulate {
-            for (r, row) in acc.iter_mut().enumerate() {
-                for (j, v) in row.iter_mut().enumerate() {
-                    *v = S::load(tile.c.add(r * tile.c_row + j * S::LANES));
-                }
-            }
-        }
+        let mut sums = target.start::<S, MR, NV>();
         for (t, &tap) in tile.taps.iter().enumerate() {
             let mut a = tile.a.add(tap);
             let mut b = tile.b.add(t * tile.b_tap);
@@ -144,7 +254,7 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>) {
                 for (j, v) in operand.iter_mut().enumerate() {
                     *v = S::load(b.add(j * S::LANES));
                 }
-                for (r, row) in acc.iter_mut().enumerate() {
+                for (r, row) in sums.iter_mut().enumerate() {
                     let value = S::splat(a.add(r * tile.a_row));
                     for (v, o) in row.iter_mut().zip(operand) {
                         *v = S::fma(value, o, *v);
@@ -154,10 +264,6 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>) {
                 b = b.add(tile.b_k);
             }
         }
-        for (r, row) in acc.iter().enumerate() {
-            for (j, v) in row.iter().enumerate() {
-                S::store(tile.c.add(r * tile.c_row + j * S::LANES), *v);
-            }
-        }
+        target.finish::<S, MR, NV>(sums);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     error::{at_least, exactly},
     norm,
     parallel::{Shared, border, for_each, with_scratch},
-    tile::{self, Tile, TileShape},
+    tile::{self, Product, Tile, TileShape},
 };
 
 /// `grad_weight[tap, c, o] += Σ_p input[p·stride + tap, c] · grad_output[p, o]`.
@@ -254,8 +254,9 @@ impl Work<'_> {
             + (runs.pixels - 1) * runs.right_pitch
             + self.pitch;
         assert!(last <= runs.right.len());
-        for row in (0..rows).step_by(shape.mr) {
-            for (column, vectors) in shape.panels(self.gradient.c_out) {
+        for (column, vectors) in shape.panels(self.gradient.c_out) {
+            let mr = shape.mr(vectors);
+            for row in (0..rows).step_by(mr) {
                 // SAFETY: the assertions bound the last element read of both factors over all rows and columns; the
                 // tile's rows and columns lie in `partial`, which is borrowed mutably.
                 unsafe {
@@ -270,10 +271,12 @@ impl Work<'_> {
                             b_tap: runs.right_distance,
                             b_k: runs.right_pitch,
                             k: runs.pixels,
-                            c: partial.as_mut_ptr().add(row * self.pitch + column),
-                            c_row: self.pitch,
-                            rows: shape.mr.min(rows - row),
+                            rows: mr.min(rows - row),
                             vectors,
+                        },
+                        &Product {
+                            start: partial.as_mut_ptr().add(row * self.pitch + column),
+                            row: self.pitch,
                             accumulate: true,
                         },
                     );

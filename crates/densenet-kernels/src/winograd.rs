@@ -1,4 +1,4 @@
-//! 3×3 and 3×3×3 convolutions with fewer multiplications, for inference.
+//! 3×3 and 3×3×3 convolutions with fewer multiplications.
 //!
 //! An output tile of m pixels along an axis needs m + 2 input pixels; after a linear transform of both the patch and the
 //! kernel, m + 2 multiplications replace 3·m. The transform is one 1-D matrix per axis (`transform.rs`), applied along
@@ -18,123 +18,31 @@
 //! Lavin & Gray, *Fast algorithms for convolutional neural networks*, arXiv:1509.09308.
 
 mod transform;
+mod weights;
 
-use densenet_spec::Window;
+use std::ops::Range;
+use std::ptr;
 
 use crate::{
-    Isa, KernelError, Operand, Panels, Raster,
+    KernelError, Raster,
     error::{at_least, exactly},
-    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
-    tile::{self, Tile, TileShape},
+    parallel::{Shared, border, for_each, with_scratch},
+    tile::{self, Product, Tile},
 };
-use transform::{Direction, Transform, along_axes};
+use transform::{Input, Output, Sign, Transform};
+pub use weights::WinogradWeights;
 
-/// A kernel's transform, packed: one set of panels for every pixel of a transformed patch.
-pub struct WinogradWeights {
-    isa: Isa,
-    axes: [Transform; 3],
-    c_in: usize,
-    c_out: usize,
-    /// In the order of the patch's pixels.
-    panels: Vec<Panels>,
-}
+/// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
+/// channels and their products then stay in a second-level cache of 1 MiB beside the kernel that streams by.
+const TILES: usize = 18;
 
-impl WinogradWeights {
-    /// Whether a convolution with this window can be computed this way: 3 wide along height and width, 3 or 1 along
-    /// depth, stride 1, padded to keep the size.
-    pub fn fits(window: &Window) -> bool {
-        let axis = |a: usize| {
-            window.stride[a] == 1
-                && matches!((window.kernel[a], window.padding[a]), (3, 1) | (1, 0))
-        };
-        (0..3).all(axis) && window.kernel[1] == 3 && window.kernel[2] == 3
-    }
-
-    /// Whether tiles are faster than the direct convolution for a sample's map of this size.
-    ///
-    /// On small maps the transformed kernel, 4 or 5 times as large, costs more to read than the products save. The
-    /// limits are where the two met on a Zen 4 core with 1 MiB of second-level cache: 7×7 and 8×8×8.
-    pub fn pays(window: &Window, spatial: [usize; 3]) -> bool {
-        let smallest = if window.kernel[0] == 3 { 512 } else { 49 };
-        Self::fits(window) && spatial.iter().product::<usize>() >= smallest
-    }
-
-    /// Transforms and packs `weight`, which is `[tap][c_in][c_out]`.
-    ///
-    /// # Errors
-    /// The window does not fit, or `weight` has another length.
-    pub fn packed(
-        isa: Isa,
-        weight: &[f32],
-        window: &Window,
-        [c_in, c_out]: [usize; 2],
-    ) -> Result<Self, KernelError> {
-        const OP: &str = "winograd";
-        exactly(OP, "window", 1, usize::from(Self::fits(window)))?;
-        exactly(OP, "weight", window.taps() * c_in * c_out, weight.len())?;
-        // Small tiles along depth: a 3-D tile of 4 would cost two more bits of precision.
-        let depth = match window.kernel[0] {
-            3 => Transform::F2,
-            _ => Transform::Identity,
-        };
-        let axes = [depth, Transform::F4, Transform::F4];
-        let patch: usize = axes.iter().map(Transform::patch).product();
-        let mut transformed = vec![0.0f32; patch * c_in * c_out];
-        // One input channel at a time: `[tap][c_out]` to `[patch][c_out]`, along width, height, depth.
-        for c in 0..c_in {
-            let taps = weight.chunks_exact(c_in * c_out);
-            let mut kernel: Vec<f64> = taps
-                .flat_map(|tap| &tap[c * c_out..(c + 1) * c_out])
-                .map(|w| f64::from(*w))
-                .collect();
-            let mut sizes = window.kernel;
-            for axis in (0..3).rev() {
-                let inner = sizes[axis + 1..].iter().product::<usize>() * c_out;
-                kernel = axes[axis].kernel(&kernel, inner);
-                sizes[axis] = axes[axis].patch();
-            }
-            for (p, values) in kernel.chunks_exact(c_out).enumerate() {
-                let target = &mut transformed[(p * c_in + c) * c_out..][..c_out];
-                target
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(t, v)| *t = *v as f32);
-            }
-        }
-        let panels = transformed
-            .chunks_exact(c_in * c_out)
-            .map(|w| Panels::packed(isa, w, [1, c_in, c_out], Operand::Forward))
-            .collect::<Result<_, _>>()?;
-        Ok(WinogradWeights {
-            isa,
-            axes,
-            c_in,
-            c_out,
-            panels,
-        })
-    }
-
-    /// Elements that a transformed kernel takes.
-    pub fn elements(window: &Window, c_in: usize, c_out: usize) -> usize {
-        let depth = if window.kernel[0] == 3 { 4 } else { 1 };
-        depth * 36 * c_in * c_out
-    }
-}
-
-/// Most tiles handled at a time: the rows of the largest register tile, so that 36 transformed patches of 128 channels stay
-/// in a second-level cache of 1 MiB.
-const TILES: usize = 14;
-
-/// Places of a tile in its map and of its first input pixel.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    sample: usize,
-    at: [usize; 3],
-}
+/// Most pixels of a patch, and of a tile.
+const MAX_PATCH: usize = 4 * 36;
+const MAX_OUTPUTS: usize = 2 * 16;
 
 /// A convolution by tiles; the output is as large as the input.
 pub struct Winograd<'a> {
-    /// The input, in a raster whose halo (of zeros) is at least the window's padding.
+    /// The input. Its border is not read.
     pub source: (&'a [f32], Raster),
     /// The transformed kernel.
     pub weights: &'a WinogradWeights,
@@ -144,7 +52,7 @@ impl Winograd<'_> {
     /// Computes the convolution into `output`, whose pixels lie where `raster` says.
     ///
     /// # Errors
-    /// A buffer, halo or channel count does not fit.
+    /// A buffer or channel count does not fit.
     pub fn run(&self, output: &mut [f32], raster: &Raster) -> Result<(), KernelError> {
         const OP: &str = "winograd";
         let (data, input) = self.source;
@@ -153,197 +61,214 @@ impl Winograd<'_> {
         at_least(
             OP,
             "channels of the input",
-            input.offset + w.c_in,
+            input.offset + w.c_in(),
             input.stride,
         )?;
         at_least(OP, "output", raster.len(), output.len())?;
         at_least(
             OP,
             "channels of the output",
-            raster.offset + w.c_out,
+            raster.offset + w.c_out(),
             raster.stride,
         )?;
         exactly(OP, "batch of the output", input.batch, raster.batch)?;
         for axis in 0..3 {
-            exactly(
-                OP,
-                "size of the output",
-                input.spatial[axis],
-                raster.spatial[axis],
-            )?;
-            at_least(
-                OP,
-                "halo of the input",
-                w.axes[axis].padding(),
-                input.halo[axis],
-            )?;
+            let sizes = (input.spatial[axis], raster.spatial[axis]);
+            exactly(OP, "size of the output", sizes.0, sizes.1)?;
         }
-        if raster.pixels() == 0 {
+        if raster.pixels() == 0 || w.c_out() == 0 {
             return Ok(());
         }
-        let tiles: [usize; 3] =
-            std::array::from_fn(|a| raster.spatial[a].div_ceil(w.axes[a].tile()));
-        let per_sample: usize = tiles.iter().product();
-        // Groups never mix samples, so that a sample's sums do not depend on its batch.
-        let groups = per_sample.div_ceil(TILES);
-        let total = groups * raster.batch;
-        let tasks = total.min(MAX_TASKS);
-        let shared = Shared::new(output);
-        for_each(tasks, |task| {
-            for group in border(total, tasks, task)..border(total, tasks, task + 1) {
-                let part = group % groups;
-                let first = border(per_sample, groups, part);
-                let count = border(per_sample, groups, part + 1) - first;
-                let mut places = [Place::default(); TILES];
-                for (i, place) in places[..count].iter_mut().enumerate() {
-                    let tile = first + i;
-                    let [_, th, tw] = tiles;
-                    let index = [tile / (th * tw), tile / tw % th, tile % tw];
-                    *place = Place {
-                        sample: group / groups,
-                        at: std::array::from_fn(|a| index[a] * w.axes[a].tile()),
-                    };
-                }
-                self.group(&places[..count], &shared, raster);
-            }
+        let axes = w.axes();
+        let tiles: [usize; 3] = std::array::from_fn(|a| raster.spatial[a].div_ceil(axes[a].tile()));
+        let total = tiles.iter().product::<usize>() * raster.batch;
+        let mr = w.widest_rows();
+        let most = (TILES / mr).max(1) * mr;
+        // A tile's result does not depend on its group, so groups may suit the number of threads.
+        let threads = rayon::current_num_threads();
+        let groups = total
+            .div_ceil(most)
+            .next_multiple_of(threads)
+            .min(total);
+        let pass = Pass {
+            winograd: self,
+            tiles,
+            output: Shared::new(output),
+            raster,
+        };
+        for_each(groups, |group| {
+            pass.group(border(total, groups, group)..border(total, groups, group + 1));
         });
         Ok(())
     }
+}
 
+/// A convolution under way.
+struct Pass<'a> {
+    winograd: &'a Winograd<'a>,
+    /// Tiles along each axis of a sample.
+    tiles: [usize; 3],
+    output: Shared<f32>,
+    raster: &'a Raster,
+}
+
+impl Pass<'_> {
     /// Transforms a group of patches, multiplies, transforms back.
-    fn group(&self, places: &[Place], output: &Shared<f32>, raster: &Raster) {
-        let w = self.weights;
-        let patch: usize = w.axes.iter().map(Transform::patch).product();
-        let shape = TileShape::of(w.isa);
-        let width = shape.padded(w.c_out);
-        let count = places.len();
-        let patches = patch * count * w.c_in;
-        let products = patch * count * width;
-        let temporary = patch * w.c_in.max(width);
-        with_scratch(patches + products + 2 * temporary, |scratch| {
-            let (patches, rest) = scratch.split_at_mut(patches);
-            let (products, temporary) = rest.split_at_mut(products);
-            for (t, place) in places.iter().enumerate() {
-                self.load(place, temporary);
-                let transformed = along_axes(w.isa, &w.axes, Direction::Input, w.c_in, temporary);
-                for (p, pixel) in transformed.chunks_exact(w.c_in).enumerate() {
-                    patches[(p * count + t) * w.c_in..][..w.c_in].copy_from_slice(pixel);
+    fn group(&self, tiles: Range<usize>) {
+        let w = self.winograd.weights;
+        let axes = w.axes();
+        let (count, width) = (tiles.len(), w.width());
+        let plane = axes[1].patch() * axes[2].patch();
+        let points = axes[0].patch() * plane;
+        // Rows of whole cache lines; the odd line keeps the pixels of a patch out of one set of the cache.
+        let row = w.c_in().next_multiple_of(16);
+        let patch_pitch = count * row + 16;
+        let product_pitch = count * width + 16;
+        let sizes = [row, plane * patch_pitch, points * product_pitch];
+        with_scratch(sizes.iter().sum(), |scratch| {
+            let (zeros, rest) = scratch.split_at_mut(sizes[0]);
+            let (patches, products) = rest.split_at_mut(sizes[1]);
+            zeros.fill(0.0);
+            let mut pixels = [[zeros.as_ptr(); MAX_PATCH]; TILES];
+            for (pixels, tile) in pixels.iter_mut().zip(tiles.clone()) {
+                self.patch(tile, pixels);
+            }
+            for depth in 0..axes[0].patch() {
+                for (i, pixels) in pixels[..count].iter().enumerate() {
+                    let at = |d: usize| &pixels[d * plane..(d + 1) * plane];
+                    // Bᵀ along the depth, a pair of planes at a time.
+                    let (first, second) = match (axes[0], depth) {
+                        (Transform::Identity, _) => (at(0), None),
+                        (_, 0) => (at(0), Some((at(2), Sign::Minus))),
+                        (_, 1) => (at(1), Some((at(2), Sign::Plus))),
+                        (_, 2) => (at(2), Some((at(1), Sign::Minus))),
+                        _ => (at(1), Some((at(3), Sign::Minus))),
+                    };
+                    let patch = Input {
+                        pixels: first,
+                        second,
+                        channels: w.c_in(),
+                        target: patches[i * row..].as_mut_ptr(),
+                        pitch: patch_pitch,
+                    };
+                    // SAFETY: `patch` gives places with `c_in` elements; a row has whole registers, as 16 is a multiple
+                    // of every register's lanes.
+                    unsafe { transform::input(w.isa(), axes[1], &patch) };
+                }
+                for point in 0..plane {
+                    let product = (depth * plane + point) * product_pitch;
+                    self.multiply(
+                        depth * plane + point,
+                        &patches[point * patch_pitch..][..count * row],
+                        &mut products[product..][..count * width],
+                    );
                 }
             }
-            for (p, panels) in w.panels.iter().enumerate() {
-                let rows = &patches[p * count * w.c_in..][..count * w.c_in];
-                let product = &mut products[p * count * width..][..count * width];
-                multiply(w.isa, rows, panels, product, width);
-            }
-            for (t, place) in places.iter().enumerate() {
-                for (p, pixel) in temporary.chunks_exact_mut(width).take(patch).enumerate() {
-                    pixel.copy_from_slice(&products[(p * count + t) * width..][..width]);
-                }
-                let tile = along_axes(w.isa, &w.axes, Direction::Output, width, temporary);
-                self.store(place, tile, width, output, raster);
+            for (i, tile) in tiles.clone().enumerate() {
+                let pixels = self.outputs(tile);
+                let tile = Output {
+                    product: products[i * width..].as_ptr(),
+                    pitch: product_pitch,
+                    deep: axes[0] != Transform::Identity,
+                    channels: w.c_out(),
+                    pixels: &pixels,
+                };
+                // SAFETY: a product's row has whole registers; `outputs` gives null or places with room for `c_out`, and
+                // every tile belongs to one group, each to one task.
+                unsafe { transform::output(w.isa(), axes[1], &tile) };
             }
         });
     }
 
-    /// Copies a patch; what lies behind the map's far borders is zero.
-    fn load(&self, place: &Place, patch: &mut [f32]) {
-        let (data, input) = self.source;
-        let w = self.weights;
-        let c = w.c_in;
-        let [pd, ph, pw] = w.axes.map(|a| a.patch());
-        // Pixels of the patch along an axis that lie in the map or its halo.
-        let inside = |axis: usize, patch: usize| {
-            let padding = w.axes[axis].padding();
-            patch.min(input.spatial[axis] + 2 * padding - place.at[axis])
-        };
-        let (dz, dy, dx) = (inside(0, pd), inside(1, ph), inside(2, pw));
-        let start = |axis: usize| place.at[axis] + input.halo[axis] - w.axes[axis].padding();
-        let base = place.sample * input.sample_pitch()
-            + start(0) * input.plane_pitch()
-            + start(1) * input.row_pitch()
-            + start(2) * input.stride
-            + input.offset;
-        for z in 0..pd {
-            for y in 0..ph {
-                let row = &mut patch[(z * ph + y) * pw * c..][..pw * c];
-                if z >= dz || y >= dy {
-                    row.fill(0.0);
+    /// `[sample, depth, height, width]` of a tile's first output pixel.
+    fn place(&self, tile: usize) -> [usize; 4] {
+        let axes = self.winograd.weights.axes();
+        let [td, th, tw] = self.tiles;
+        [
+            tile / (td * th * tw),
+            tile / (th * tw) % td * axes[0].tile(),
+            tile / tw % th * axes[1].tile(),
+            tile % tw * axes[2].tile(),
+        ]
+    }
+
+    /// Where the pixels of a tile's patch lie; those outside the map are left alone.
+    fn patch(&self, tile: usize, pixels: &mut [*const f32; MAX_PATCH]) {
+        let (data, input) = self.winograd.source;
+        let (axes, c_in) = (self.winograd.weights.axes(), self.winograd.weights.c_in());
+        let [n, z, y, x] = self.place(tile);
+        let [pd, ph, pw] = axes.map(Transform::patch);
+        let [depth, height, width] = input.spatial;
+        for dz in 0..pd {
+            for dy in 0..ph {
+                let at = (z + dz)
+                    .checked_sub(axes[0].padding())
+                    .filter(|z| *z < depth)
+                    .zip((y + dy).checked_sub(1).filter(|y| *y < height));
+                let Some((z, y)) = at else {
                     continue;
-                }
-                let from = base + z * input.plane_pitch() + y * input.row_pitch();
-                if input.stride == c {
-                    row[..dx * c].copy_from_slice(&data[from..from + dx * c]);
-                } else {
-                    for (x, pixel) in row.chunks_exact_mut(c).take(dx).enumerate() {
-                        pixel.copy_from_slice(&data[from + x * input.stride..][..c]);
+                };
+                let row = input.row((n * depth + z) * height + y);
+                for dx in 0..pw {
+                    if let Some(x) = (x + dx).checked_sub(1).filter(|x| *x < width) {
+                        pixels[(dz * ph + dy) * pw + dx] =
+                            data[row + x * input.stride..][..c_in].as_ptr();
                     }
                 }
-                row[dx * c..].fill(0.0);
             }
         }
     }
 
-    /// Writes the pixels of an output tile that lie in the map.
-    fn store(
-        &self,
-        place: &Place,
-        tile: &[f32],
-        width: usize,
-        output: &Shared<f32>,
-        raster: &Raster,
-    ) {
-        let w = self.weights;
-        let [_, mh, mw] = w.axes.map(|a| a.tile());
-        let [depth, height, columns] = raster.spatial;
-        for (i, pixel) in tile.chunks_exact(width).enumerate() {
-            let (z, y, x) = (
-                place.at[0] + i / (mh * mw),
-                place.at[1] + i / mw % mh,
-                place.at[2] + i % mw,
-            );
-            if z < depth && y < height && x < columns {
-                let row = raster.row((place.sample * depth + z) * height + y);
-                // SAFETY: tiles do not overlap, and each belongs to one task; the output was checked to hold the raster.
-                let target = unsafe { output.slice(row + x * raster.stride, w.c_out) };
-                target.copy_from_slice(&pixel[..w.c_out]);
+    /// Where the pixels of an output tile go; null for those outside the map.
+    fn outputs(&self, tile: usize) -> [*mut f32; MAX_OUTPUTS] {
+        let raster = self.raster;
+        let w = self.winograd.weights;
+        let [n, z, y, x] = self.place(tile);
+        let mut pixels = [ptr::null_mut(); MAX_OUTPUTS];
+        let [md, mh, mw] = w.axes().map(Transform::tile);
+        let [depth, height, width] = raster.spatial;
+        for dz in 0..md.min(depth - z) {
+            for dy in 0..mh.min(height - y) {
+                let row = raster.row((n * depth + z + dz) * height + y + dy);
+                for dx in 0..mw.min(width - x) {
+                    let place = row + (x + dx) * raster.stride;
+                    pixels[(dz * mh + dy) * mw + dx] = self.output.pointer(place, w.c_out());
+                }
             }
         }
+        pixels
     }
-}
 
-/// `product[row, o] = Σ_c rows[row, c] · weight[c, o]`, `width` elements a row.
-fn multiply(isa: Isa, rows: &[f32], panels: &Panels, product: &mut [f32], width: usize) {
-    let shape = TileShape::of(isa);
-    let c_in = panels.k();
-    let count = rows.len() / c_in.max(1);
-    for (start, vectors, b) in panels.iter() {
-        assert!(b.len() == c_in * vectors * shape.lanes && start + vectors * shape.lanes <= width);
-        for row in (0..count).step_by(shape.mr) {
-            let height = shape.mr.min(count - row);
-            let a = &rows[row * c_in..(row + height) * c_in];
-            let c =
-                &mut product[row * width + start..][..(height - 1) * width + vectors * shape.lanes];
-            // SAFETY: `a` holds `height` rows of `c_in`, the panel `c_in` rows of its registers (asserted), and `c` runs
-            // to the end of the last row's registers.
-            unsafe {
-                tile::compute(
-                    isa,
-                    &Tile {
-                        a: a.as_ptr(),
-                        a_row: c_in,
-                        a_k: 1,
-                        taps: &[0],
-                        b: b.as_ptr(),
-                        b_tap: 0,
-                        b_k: vectors * shape.lanes,
-                        k: c_in,
-                        c: c.as_mut_ptr(),
-                        c_row: width,
-                        rows: height,
-                        vectors,
-                        accumulate: false,
-                    },
-                );
+    /// `product[row, o] = Σ_c rows[row, c] · kernel[c, o]` for one pixel of the transform.
+    fn multiply(&self, point: usize, rows: &[f32], product: &mut [f32]) {
+        let w = self.winograd.weights;
+        let (c_in, width) = (w.c_in(), w.width());
+        let pitch = c_in.next_multiple_of(16);
+        let count = rows.len() / pitch;
+        assert!(product.len() == count * width);
+        for (start, vectors, panel) in w.panels(point) {
+            let mr = w.shape().mr(vectors);
+            for first in (0..count).step_by(mr) {
+                let tile = Tile {
+                    a: rows[first * pitch..].as_ptr(),
+                    a_row: pitch,
+                    a_k: 1,
+                    taps: &[0],
+                    b: panel.as_ptr(),
+                    b_tap: 0,
+                    b_k: vectors * w.shape().lanes,
+                    k: c_in,
+                    rows: mr.min(count - first),
+                    vectors,
+                };
+                let target = Product {
+                    start: product[first * width + start..].as_mut_ptr(),
+                    row: width,
+                    accumulate: false,
+                };
+                // SAFETY: `rows` holds `count` rows, the panel `c_in` rows of its registers, `product` `count` rows of
+                // all panels' registers.
+                unsafe { tile::compute(w.isa(), &tile, &target) };
             }
         }
     }

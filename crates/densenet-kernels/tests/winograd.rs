@@ -140,8 +140,10 @@ fn what_does_not_fit_is_an_error() {
         source: (&[0.0; 16], bare),
         weights: &weights,
     };
+    let larger = Raster::dense(1, [1, 4, 5], 1);
     assert_eq!(
-        run.run(&mut [0.0; 16], &bare).unwrap_err().what,
-        "halo of the input"
+        run.run(&mut [0.0; 20], &larger).unwrap_err().what,
+        "size of the output"
     );
+    assert!(run.run(&mut [0.0; 16], &bare).is_ok());
 }

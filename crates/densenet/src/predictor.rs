@@ -10,7 +10,7 @@ use densenet_kernels::{
     Buffer, Isa, KernelError, Operand, Panels, Raster,
     conv::{Conv as Convolution, Source, Store},
     norm::{self, Affine},
-    pool,
+    pool, together,
     winograd::{Winograd, WinogradWeights},
 };
 use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace, Window};
@@ -238,7 +238,7 @@ impl Predictor {
         &self,
         input: Input<'_>,
         taps: &mut Taps,
-        finished: &mut dyn FnMut(usize, Duration),
+        finished: &mut (dyn FnMut(usize, Duration) + Send),
     ) -> Result<Vec<f32>, NetworkError> {
         let trace = input.trace(&self.plan)?;
         if input.batch == 0 {
@@ -257,7 +257,7 @@ impl Predictor {
             work: &mut work,
             taps,
         };
-        let result = run.all(input, finished);
+        let result = together(|| run.all(input, finished));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push(work);
         result
@@ -292,7 +292,7 @@ impl Run<'_> {
     fn all(
         &mut self,
         input: Input<'_>,
-        finished: &mut dyn FnMut(usize, Duration),
+        finished: &mut (dyn FnMut(usize, Duration) + Send),
     ) -> Result<Vec<f32>, NetworkError> {
         let plan = &self.predictor.plan;
         let mut timed = |stage: usize, start: Instant| finished(stage, start.elapsed());
@@ -376,11 +376,15 @@ impl Run<'_> {
         let work = &mut *self.work;
         for (layer, panels) in plan.blocks[index].layers.iter().zip(&blocks[index]) {
             let affine = self.predictor.affine(&layer.norm1);
-            let (last, weights) = match (&layer.bottleneck, &panels.conv2) {
-                (Some((norm2, conv2)), Some(weights)) => {
-                    let padded = Raster::dense(self.batch, raster.spatial, conv2.c_in)
-                        .with_halo(conv2.window.padding);
-                    norm::clear_halo(&mut work.bottleneck, &padded)?;
+            let last = layer.last();
+            let tiles = panels.winograd(last, raster.spatial);
+            let mut inner = Raster::dense(self.batch, raster.spatial, last.c_in);
+            if tiles.is_none() {
+                inner = inner.with_halo(last.window.padding);
+                norm::clear_halo(&mut work.bottleneck, &inner)?;
+            }
+            let weights = match (&layer.bottleneck, &panels.conv2) {
+                (Some((norm2, _)), Some(weights)) => {
                     let convolution = Convolution {
                         window: layer.conv1.window,
                         c_in: layer.c_in,
@@ -391,31 +395,25 @@ impl Run<'_> {
                     let store = Store::Affine { affine, relu: true };
                     let dense = Raster {
                         halo: [0; 3],
-                        ..padded
+                        ..inner
                     };
                     self.taps
                         .conv(&convolution, &dense, layer.index + 2, Some(affine))?;
-                    convolution.run(&mut work.bottleneck, &padded, store)?;
-                    (conv2, weights)
+                    convolution.run(&mut work.bottleneck, &inner, store)?;
+                    weights
                 }
                 _ => {
-                    let conv1 = &layer.conv1;
-                    let padded = Raster::dense(self.batch, raster.spatial, conv1.c_in)
-                        .with_halo(conv1.window.padding);
-                    norm::clear_halo(&mut work.bottleneck, &padded)?;
                     norm::normalise_relu(
                         *isa,
                         (&work.block, raster),
                         affine,
-                        (&mut work.bottleneck, &padded),
+                        (&mut work.bottleneck, &inner),
                     )?;
-                    (conv1, &panels.conv1)
+                    &panels.conv1
                 }
             };
-            let padded =
-                Raster::dense(self.batch, raster.spatial, last.c_in).with_halo(last.window.padding);
-            let (source, new) = ((&work.bottleneck[..], padded), raster.at(layer.c_in));
-            match panels.winograd(last, raster.spatial) {
+            let (source, new) = ((&work.bottleneck[..], inner), raster.at(layer.c_in));
+            match tiles {
                 Some(weights) => Winograd { source, weights }.run(&mut work.block, &new)?,
                 None => {
                     let convolution = Convolution {

@@ -25,14 +25,42 @@ fn affine_relu_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output
 }
 
 dispatch! {
-    /// `output[c] = scale[c]·input[c] + shift[c]` for one pixel.
-    pub(crate) fn affine(input: &[f32], scale: &[f32], shift: &[f32], output: &mut [f32]) = affine_body
+    /// `output[r·pitch + c] = relu(scale[c]·input[places[r] + c] + shift[c])`: the pixels of a chunk.
+    pub(crate) fn affine_relu_rows(
+        source: (&[f32], &[usize]),
+        affine: Affine<'_>,
+        target: (&mut [f32], usize),
+    ) = affine_relu_rows_body
 }
 
 #[inline(always)]
-fn affine_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output: &mut [f32]) {
-    for (((o, x), a), b) in output.iter_mut().zip(input).zip(scale).zip(shift) {
-        *o = fma::<S>(*a, *x, *b);
+fn affine_relu_rows_body<S: Simd>(
+    (input, places): (&[f32], &[usize]),
+    affine: Affine<'_>,
+    (output, pitch): (&mut [f32], usize),
+) {
+    let channels = affine.scale.len();
+    let whole = channels - channels % S::LANES;
+    let rest = channels - whole;
+    let shift = &affine.shift[..channels];
+    for (row, place) in output.chunks_exact_mut(pitch).zip(places) {
+        let (pixel, row) = (&input[*place..place + channels], &mut row[..channels]);
+        let (x, y) = (pixel.as_ptr(), row.as_mut_ptr());
+        let (a, b) = (affine.scale.as_ptr(), shift.as_ptr());
+        // SAFETY: all four hold `channels` elements; the shell around us has the instruction set.
+        unsafe {
+            let mut c = 0;
+            while c < whole {
+                let v = S::fma(S::load(a.add(c)), S::load(x.add(c)), S::load(b.add(c)));
+                S::store(y.add(c), S::relu(v));
+                c += S::LANES;
+            }
+            if rest > 0 {
+                let load = |p: *const f32| S::load_first(p.add(whole), rest);
+                let v = S::fma(load(a), load(x), load(b));
+                S::store_first(y.add(whole), S::relu(v), rest);
+            }
+        }
     }
 }
 

@@ -10,9 +10,8 @@ pub(crate) struct Avx2;
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
-    // 12 accumulators, 2 operands, 1 broadcast: 15 of 16 registers.
-    const MR: usize = 6;
-    const NV: usize = 2;
+    // 12 accumulators, up to 3 operands, 1 broadcast: 14 to 16 of 16 registers.
+    const MR: [usize; 4] = [12, 6, 4, 0];
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -39,5 +38,49 @@ impl Simd for Avx2 {
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn relu(v: __m256) -> __m256 {
+        // The instruction gives its second operand where either is NaN.
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
+    }
+    #[inline(always)]
+    unsafe fn set(x: f32) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
+        // SAFETY: the caller has AVX2; masked elements are not touched.
+        unsafe { _mm256_maskload_ps(p, first(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+        // SAFETY: the caller has AVX2; masked elements are not touched.
+        unsafe { _mm256_maskstore_ps(p, first(n), v) }
+    }
+}
+
+/// A mask of the first `n` lanes.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn first(n: usize) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes)
     }
 }

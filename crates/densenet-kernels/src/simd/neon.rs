@@ -10,9 +10,8 @@ pub(crate) struct Neon;
 impl Simd for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;
-    // 24 accumulators, 4 operands, 1 broadcast: 29 of 32 registers.
-    const MR: usize = 6;
-    const NV: usize = 4;
+    // 24 accumulators, up to 4 operands, 1 broadcast: at most 29 of 32 registers.
+    const MR: [usize; 4] = [14, 12, 8, 6];
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -39,5 +38,44 @@ impl Simd for Neon {
     unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: the caller has NEON.
         unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vsubq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn relu(v: float32x4_t) -> float32x4_t {
+        // NEON's maximum lets NaN through, but may turn −0 into 0, which compares equal.
+        // SAFETY: the caller has NEON.
+        unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
+    }
+    #[inline(always)]
+    unsafe fn set(x: f32) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> float32x4_t {
+        let mut all = [0.0f32; 4];
+        // SAFETY: the caller has NEON and says `n ≤ 4` elements are readable.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n);
+            vld1q_f32(all.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: float32x4_t, n: usize) {
+        let mut all = [0.0f32; 4];
+        // SAFETY: the caller has NEON and says `n ≤ 4` elements are writable.
+        unsafe {
+            vst1q_f32(all.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+        }
     }
 }

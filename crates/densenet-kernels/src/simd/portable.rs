@@ -8,9 +8,8 @@ pub(crate) struct Portable;
 impl Simd for Portable {
     type V = [f32; 4];
     const LANES: usize = 4;
-    // 12 accumulators, 2 operands, 1 broadcast fit the 16 registers that baseline x86-64 has.
-    const MR: usize = 6;
-    const NV: usize = 2;
+    // 12 accumulators, up to 3 operands, 1 broadcast fit the 16 registers that baseline x86-64 has.
+    const MR: [usize; 4] = [12, 6, 4, 0];
     const FUSED: bool = false;
 
     #[inline(always)]
@@ -35,5 +34,33 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn relu(v: [f32; 4]) -> [f32; 4] {
+        v.map(super::relu)
+    }
+    #[inline(always)]
+    unsafe fn set(x: f32) -> [f32; 4] {
+        [x; 4]
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> [f32; 4] {
+        let mut all = [0.0; 4];
+        // SAFETY: the caller says `n ≤ 4` elements are readable.
+        unsafe { std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n) };
+        all
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: [f32; 4], n: usize) {
+        // SAFETY: the caller says `n ≤ 4` elements are writable.
+        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n) };
     }
 }

@@ -1,10 +1,6 @@
-//! The 1-D transforms and their application along each axis of a patch.
+//! The 1-D transforms, and their application along the axes of a patch in registers.
 
-use crate::{
-    Isa,
-    isa::dispatch,
-    simd::{Simd, fma},
-};
+use crate::{isa::dispatch, simd::Simd};
 
 /// The transform along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +15,7 @@ pub(super) enum Transform {
 
 impl Transform {
     /// Output pixels of a tile.
-    pub(super) fn tile(&self) -> usize {
+    pub(super) fn tile(self) -> usize {
         match self {
             Transform::Identity => 1,
             Transform::F2 => 2,
@@ -28,19 +24,19 @@ impl Transform {
     }
 
     /// Input pixels of a tile.
-    pub(super) fn patch(&self) -> usize {
+    pub(super) fn patch(self) -> usize {
         self.tile() + 2 * self.padding()
     }
 
     /// The convolution's padding.
-    pub(super) fn padding(&self) -> usize {
-        usize::from(*self != Transform::Identity)
+    pub(super) fn padding(self) -> usize {
+        usize::from(self != Transform::Identity)
     }
 
-    /// G along one axis of a kernel: `[outer][3][inner]` to `[outer][m + 2][inner]`, in f64.
-    pub(super) fn kernel(&self, kernel: &[f64], inner: usize) -> Vec<f64> {
-        let rows: &[[f64; 3]] = match self {
-            Transform::Identity => return kernel.to_vec(),
+    /// G: what each pixel of a transformed kernel takes of the kernel's three.
+    fn kernel(self) -> &'static [[f64; 3]] {
+        match self {
+            Transform::Identity => &[],
             Transform::F2 => &[
                 [1.0, 0.0, 0.0],
                 [0.5, 0.5, 0.5],
@@ -55,134 +51,288 @@ impl Transform {
                 [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
                 [0.0, 0.0, 1.0],
             ],
-        };
-        let mut out = Vec::with_capacity(kernel.len() / 3 * rows.len());
-        for taps in kernel.chunks_exact(3 * inner) {
+        }
+    }
+}
+
+/// Kernels of adjacent columns, transformed together.
+pub(super) const COLUMNS: usize = 8;
+
+/// One pixel of [`COLUMNS`] kernels.
+pub(super) type Column = [f64; COLUMNS];
+
+/// G along every axis of [`COLUMNS`] kernels, in f64: `[depth][height][width]` at the start of `pixels` becomes the
+/// transformed kernel. `spare` is as long.
+pub(super) fn transform_kernel(
+    axes: &[Transform; 3],
+    pixels: &mut Vec<Column>,
+    spare: &mut Vec<Column>,
+) {
+    for axis in (0..3).rev() {
+        let rows = axes[axis].kernel();
+        if rows.is_empty() {
+            continue;
+        }
+        // Axes behind this one have their new size.
+        let inner: usize = axes[axis + 1..].iter().map(|a| a.patch()).product();
+        spare.clear();
+        for taps in pixels.chunks_exact(3 * inner) {
             for row in rows {
-                out.extend((0..inner).map(|i| {
-                    row[0] * taps[i] + row[1] * taps[inner + i] + row[2] * taps[2 * inner + i]
+                spare.extend((0..inner).map(|i| -> Column {
+                    let [a, b, c] = [taps[i], taps[inner + i], taps[2 * inner + i]];
+                    std::array::from_fn(|j| row[0] * a[j] + row[1] * b[j] + row[2] * c[j])
                 }));
             }
         }
-        out
+        std::mem::swap(pixels, spare);
     }
 }
 
-/// Which of a transform's matrices is meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// Bᵀ: a patch to its transform.
-    Input,
-    /// Aᵀ: a product to the output tile.
-    Output,
+/// A patch of one depth of the transform: where its pixels lie and where they go.
+pub(super) struct Input<'a> {
+    /// The patch's pixels `[height][width]`, channels of each side by side.
+    pub pixels: &'a [*const f32],
+    /// A second patch to add or subtract: the transform along the depth.
+    pub second: Option<(&'a [*const f32], Sign)>,
+    pub channels: usize,
+    /// Where the first pixel of the transformed patch goes, and how far apart they lie.
+    pub target: *mut f32,
+    pub pitch: usize,
 }
 
-/// Applies a transform along every axis of a patch `[depth][height][width][channels]` at the start of `memory`, whose
-/// second half is scratch. Returns where the result lies.
-pub(super) fn along_axes<'a>(
-    isa: Isa,
-    axes: &[Transform; 3],
-    direction: Direction,
-    channels: usize,
-    memory: &'a mut [f32],
-) -> &'a [f32] {
-    let mut sizes = axes.map(|a| a.patch());
-    let half = memory.len() / 2;
-    let (mut from, mut to) = memory.split_at_mut(half);
-    for axis in 0..3 {
-        let result = match direction {
-            Direction::Input => axes[axis].patch(),
-            Direction::Output => axes[axis].tile(),
-        };
-        if axes[axis] == Transform::Identity {
-            continue;
-        }
-        let inner = sizes[axis + 1..].iter().product::<usize>() * channels;
-        let outer: usize = sizes[..axis].iter().product();
-        for block in 0..outer {
-            let source = &from[block * sizes[axis] * inner..][..sizes[axis] * inner];
-            let target = &mut to[block * result * inner..][..result * inner];
-            match (axes[axis], direction) {
-                (Transform::F2, Direction::Input) => input_f2(isa, source, target, inner),
-                (Transform::F4, Direction::Input) => input_f4(isa, source, target, inner),
-                (Transform::F2, Direction::Output) => output_f2(isa, source, target, inner),
-                _ => output_f4(isa, source, target, inner),
+/// How a second operand takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    Plus,
+    Minus,
+}
+
+/// Bᵀ d B of one patch, for all channels.
+///
+/// # Safety
+/// Every pixel has `channels` readable elements, every place of the target room for them rounded up to whole registers.
+pub(super) unsafe fn input(isa: crate::Isa, plane: Transform, patch: &Input<'_>) {
+    dispatch!(fn f2(patch: &Input<'_>) = input_body_f2);
+    dispatch!(fn f4(patch: &Input<'_>) = input_body_f4);
+    if plane == Transform::F2 {
+        f2(isa, patch);
+    } else {
+        f4(isa, patch);
+    }
+}
+
+#[inline(always)]
+fn input_body_f2<S: Simd>(patch: &Input<'_>) {
+    // SAFETY: the caller of `input` guarantees the operands; the shell around us has the instruction set.
+    unsafe { input_body::<S, 4>(patch) }
+}
+
+#[inline(always)]
+fn input_body_f4<S: Simd>(patch: &Input<'_>) {
+    // SAFETY: as above.
+    unsafe { input_body::<S, 6>(patch) }
+}
+
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn input_body<S: Simd, const P: usize>(patch: &Input<'_>) {
+    // SAFETY: the caller guarantees `channels` elements behind every pixel and room behind every place.
+    unsafe {
+        let mut c = 0;
+        while c < patch.channels {
+            let many = S::LANES.min(patch.channels - c);
+            let mut half = [[S::zero(); P]; P];
+            for x in 0..P {
+                let mut column = [S::zero(); P];
+                for (y, v) in column.iter_mut().enumerate() {
+                    *v = load::<S>(patch.pixels[y * P + x].add(c), many);
+                    if let Some((second, sign)) = patch.second {
+                        let other = load::<S>(second[y * P + x].add(c), many);
+                        *v = match sign {
+                            Sign::Plus => S::add(*v, other),
+                            Sign::Minus => S::sub(*v, other),
+                        };
+                    }
+                }
+                let column = input_axis::<S, P>(column);
+                for (row, v) in half.iter_mut().zip(column) {
+                    row[x] = v;
+                }
             }
+            for (y, row) in half.into_iter().enumerate() {
+                for (x, v) in input_axis::<S, P>(row).into_iter().enumerate() {
+                    S::store(patch.target.add((y * P + x) * patch.pitch + c), v);
+                }
+            }
+            c += S::LANES;
         }
-        sizes[axis] = result;
-        (from, to) = (to, from);
-    }
-    &from[..sizes.iter().product::<usize>() * channels]
-}
-
-/// Splits the rows of a transform's input or output.
-macro_rules! rows {
-    ($source:ident, $inner:ident, $($name:ident)*) => {
-        let mut rows = $source.chunks_exact($inner);
-        $(let $name = &rows.next().unwrap_or_default()[..$inner];)*
-    };
-    (mut $target:ident, $inner:ident, $($name:ident)*) => {
-        let mut rows = $target.chunks_exact_mut($inner);
-        $(let $name = &mut rows.next().unwrap_or_default()[..$inner];)*
-    };
-}
-
-dispatch! { fn input_f2(source: &[f32], target: &mut [f32], inner: usize) = input_f2_body }
-
-#[inline(always)]
-fn input_f2_body<S: Simd>(source: &[f32], target: &mut [f32], inner: usize) {
-    rows!(source, inner, d0 d1 d2 d3);
-    rows!(mut target, inner, v0 v1 v2 v3);
-    for i in 0..inner {
-        v0[i] = d0[i] - d2[i];
-        v1[i] = d1[i] + d2[i];
-        v2[i] = d2[i] - d1[i];
-        v3[i] = d1[i] - d3[i];
     }
 }
 
-dispatch! { fn input_f4(source: &[f32], target: &mut [f32], inner: usize) = input_f4_body }
-
+/// # Safety
+/// `many` elements from `p` are readable.
 #[inline(always)]
-fn input_f4_body<S: Simd>(source: &[f32], target: &mut [f32], inner: usize) {
-    rows!(source, inner, d0 d1 d2 d3 d4 d5);
-    rows!(mut target, inner, v0 v1 v2 v3 v4 v5);
-    for i in 0..inner {
-        let (a, b) = (fma::<S>(-4.0, d2[i], d4[i]), fma::<S>(-4.0, d1[i], d3[i]));
-        let (c, d) = (d4[i] - d2[i], 2.0 * (d3[i] - d1[i]));
-        v0[i] = fma::<S>(4.0, d0[i], fma::<S>(-5.0, d2[i], d4[i]));
-        v1[i] = a + b;
-        v2[i] = a - b;
-        v3[i] = c + d;
-        v4[i] = c - d;
-        v5[i] = fma::<S>(4.0, d1[i], fma::<S>(-5.0, d3[i], d5[i]));
+unsafe fn load<S: Simd>(p: *const f32, many: usize) -> S::V {
+    // SAFETY: the caller guarantees the elements.
+    unsafe {
+        if many == S::LANES {
+            S::load(p)
+        } else {
+            S::load_first(p, many)
+        }
     }
 }
 
-dispatch! { fn output_f2(source: &[f32], target: &mut [f32], inner: usize) = output_f2_body }
-
+/// Bᵀ of one axis.
+///
+/// # Safety
+/// The processor has `S`.
 #[inline(always)]
-fn output_f2_body<S: Simd>(source: &[f32], target: &mut [f32], inner: usize) {
-    rows!(source, inner, m0 m1 m2 m3);
-    rows!(mut target, inner, y0 y1);
-    for i in 0..inner {
-        y0[i] = m0[i] + m1[i] + m2[i];
-        y1[i] = m1[i] - m2[i] - m3[i];
+unsafe fn input_axis<S: Simd, const P: usize>(d: [S::V; P]) -> [S::V; P] {
+    let mut v = d;
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        if P == 4 {
+            v[0] = S::sub(d[0], d[2]);
+            v[1] = S::add(d[1], d[2]);
+            v[2] = S::sub(d[2], d[1]);
+            v[3] = S::sub(d[1], d[3]);
+        } else {
+            let (minus_four, minus_five, four, two) =
+                (S::set(-4.0), S::set(-5.0), S::set(4.0), S::set(2.0));
+            let (a, b) = (
+                S::fma(minus_four, d[2], d[4]),
+                S::fma(minus_four, d[1], d[3]),
+            );
+            let (c, e) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
+            v[0] = S::fma(four, d[0], S::fma(minus_five, d[2], d[4]));
+            v[1] = S::add(a, b);
+            v[2] = S::sub(a, b);
+            v[3] = S::fma(two, e, c);
+            v[4] = S::fma(S::set(-2.0), e, c);
+            v[5] = S::fma(four, d[1], S::fma(minus_five, d[3], d[5]));
+        }
+    }
+    v
+}
+
+/// A product of transforms and the tile of outputs that it becomes.
+pub(super) struct Output<'a> {
+    /// The product's first pixel, and how far its `[depth][height][width]` pixels lie apart.
+    pub product: *const f32,
+    pub pitch: usize,
+    /// F(2) along the depth instead of nothing.
+    pub deep: bool,
+    pub channels: usize,
+    /// Where the outputs `[depth][height][width]` go; null where a tile reaches over the map's border.
+    pub pixels: &'a [*mut f32],
+}
+
+/// Aᵀ m A of one tile, for all channels.
+///
+/// # Safety
+/// Every pixel of the product has `channels` elements rounded up to whole registers, every output that is not null room
+/// for `channels`.
+pub(super) unsafe fn output(isa: crate::Isa, plane: Transform, tile: &Output<'_>) {
+    dispatch!(fn f2(tile: &Output<'_>) = output_body_f2);
+    dispatch!(fn f4(tile: &Output<'_>) = output_body_f4);
+    if plane == Transform::F2 {
+        f2(isa, tile);
+    } else {
+        f4(isa, tile);
     }
 }
 
-dispatch! { fn output_f4(source: &[f32], target: &mut [f32], inner: usize) = output_f4_body }
+#[inline(always)]
+fn output_body_f2<S: Simd>(tile: &Output<'_>) {
+    // SAFETY: the caller of `output` guarantees the operands; the shell around us has the instruction set.
+    unsafe { output_body::<S, 4, 2>(tile) }
+}
 
 #[inline(always)]
-fn output_f4_body<S: Simd>(source: &[f32], target: &mut [f32], inner: usize) {
-    rows!(source, inner, m0 m1 m2 m3 m4 m5);
-    rows!(mut target, inner, y0 y1 y2 y3);
-    for i in 0..inner {
-        let (a, b) = (m1[i] + m2[i], m1[i] - m2[i]);
-        let (c, d) = (m3[i] + m4[i], m3[i] - m4[i]);
-        y0[i] = m0[i] + a + c;
-        y1[i] = fma::<S>(2.0, d, b);
-        y2[i] = fma::<S>(4.0, c, a);
-        y3[i] = fma::<S>(8.0, d, b) + m5[i];
+fn output_body_f4<S: Simd>(tile: &Output<'_>) {
+    // SAFETY: as above.
+    unsafe { output_body::<S, 6, 4>(tile) }
+}
+
+/// # Safety
+/// As [`output`].
+#[inline(always)]
+unsafe fn output_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>) {
+    // SAFETY: the caller guarantees whole registers behind every pixel of the product and room behind every output.
+    unsafe {
+        let mut c = 0;
+        while c < tile.channels {
+            let many = S::LANES.min(tile.channels - c);
+            for z in 0..if tile.deep { 2 } else { 1 } {
+                let product = |depth: usize, pixel: usize| {
+                    S::load(
+                        tile.product
+                            .add((depth * P * P + pixel) * tile.pitch + c),
+                    )
+                };
+                let mut half = [[S::zero(); P]; M];
+                for x in 0..P {
+                    let mut column = [S::zero(); P];
+                    for (y, v) in column.iter_mut().enumerate() {
+                        let pixel = y * P + x;
+                        *v = match (tile.deep, z) {
+                            (false, _) => product(0, pixel),
+                            (true, 0) => S::add(
+                                S::add(product(0, pixel), product(1, pixel)),
+                                product(2, pixel),
+                            ),
+                            (true, _) => S::sub(
+                                S::sub(product(1, pixel), product(2, pixel)),
+                                product(3, pixel),
+                            ),
+                        };
+                    }
+                    let column = output_axis::<S, P, M>(column);
+                    for (row, v) in half.iter_mut().zip(column) {
+                        row[x] = v;
+                    }
+                }
+                for (y, row) in half.into_iter().enumerate() {
+                    for (x, v) in output_axis::<S, P, M>(row).into_iter().enumerate() {
+                        let pixel = tile.pixels[(z * M + y) * M + x];
+                        if pixel.is_null() {
+                            continue;
+                        }
+                        if many == S::LANES {
+                            S::store(pixel.add(c), v);
+                        } else {
+                            S::store_first(pixel.add(c), v, many);
+                        }
+                    }
+                }
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+/// Aᵀ of one axis.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+unsafe fn output_axis<S: Simd, const P: usize, const M: usize>(m: [S::V; P]) -> [S::V; M] {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let mut y = [S::zero(); M];
+        if P == 4 {
+            y[0] = S::add(S::add(m[0], m[1]), m[2]);
+            y[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+        } else {
+            let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+            let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+            y[0] = S::add(S::add(m[0], a), c);
+            y[1] = S::fma(S::set(2.0), d, b);
+            y[2] = S::fma(S::set(4.0), c, a);
+            y[3] = S::add(S::fma(S::set(8.0), d, b), m[5]);
+        }
+        y
     }
 }

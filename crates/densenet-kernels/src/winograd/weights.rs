@@ -1,0 +1,199 @@
+//! A kernel's transform, packed for the products.
+
+use densenet_spec::Window;
+
+use super::transform::{COLUMNS, Column, Transform, transform_kernel};
+use crate::{
+    Buffer, Isa, KernelError, Operand,
+    error::exactly,
+    parallel::{Shared, border, for_each},
+    tile::TileShape,
+};
+
+/// A 3×3 or 3×3×3 kernel, transformed: one packed weight for every pixel of a transformed patch.
+#[derive(Debug)]
+pub struct WinogradWeights {
+    isa: Isa,
+    shape: TileShape,
+    axes: [Transform; 3],
+    c_in: usize,
+    c_out: usize,
+    /// `[pixel][panel][c_in][register across]`
+    data: Buffer,
+}
+
+impl WinogradWeights {
+    /// Whether a convolution with this window can be computed this way: 3 wide along height and width, 3 or 1 along
+    /// depth, stride 1, padded to keep the size.
+    pub fn fits(window: &Window) -> bool {
+        let axis = |a: usize| {
+            window.stride[a] == 1
+                && matches!((window.kernel[a], window.padding[a]), (3, 1) | (1, 0))
+        };
+        (0..3).all(axis) && window.kernel[1] == 3 && window.kernel[2] == 3
+    }
+
+    /// Whether tiles are faster than the direct convolution for a sample's map of this size.
+    ///
+    /// On small maps the transformed kernel, 4 or 5 times as large, costs more to read than the products save. The
+    /// limits are where the two met on a Zen 4 core with 1 MiB of second-level cache: 7×7 and 8×8×8.
+    pub fn pays(window: &Window, spatial: [usize; 3]) -> bool {
+        let smallest = if window.kernel[0] == 3 { 512 } else { 49 };
+        Self::fits(window) && spatial.iter().product::<usize>() >= smallest
+    }
+
+    /// Room for a kernel of this window; [`WinogradWeights::pack`] gives it one.
+    ///
+    /// # Errors
+    /// The window does not fit.
+    pub fn new(isa: Isa, window: &Window) -> Result<Self, KernelError> {
+        exactly("winograd", "window", 1, usize::from(Self::fits(window)))?;
+        // Small tiles along depth: a 3-D tile of 4 would cost two more bits of precision.
+        let depth = match window.kernel[0] {
+            3 => Transform::F2,
+            _ => Transform::Identity,
+        };
+        Ok(WinogradWeights {
+            isa,
+            shape: TileShape::of(isa),
+            axes: [depth, Transform::F4, Transform::F4],
+            c_in: 0,
+            c_out: 0,
+            data: Buffer::default(),
+        })
+    }
+
+    /// Transforms and packs `weight`, which is `[tap][c_in][c_out]`, in place of the one before, for the convolution
+    /// itself or for its input gradient. Memory is reused where it suffices.
+    ///
+    /// # Errors
+    /// `weight` has another length.
+    pub fn pack(
+        &mut self,
+        weight: &[f32],
+        [c_in, c_out]: [usize; 2],
+        operand: Operand,
+    ) -> Result<(), KernelError> {
+        let taps = if self.axes[0] == Transform::Identity { 9 } else { 27 };
+        exactly("winograd", "weight", taps * c_in * c_out, weight.len())?;
+        (self.c_in, self.c_out) = match operand {
+            Operand::Forward => (c_in, c_out),
+            Operand::BackwardInput => (c_out, c_in),
+        };
+        let pitch = self.pitch();
+        let len = self.points() * pitch;
+        if self.data.len() < len {
+            self.data = Buffer::zeroed(len);
+        }
+        let (rows, columns, axes) = (self.c_in, self.c_out, self.axes);
+        let shape = self.shape;
+        let shared = Shared::new(&mut self.data[..len]);
+        let value = |tap: usize, row: usize, column: usize| match operand {
+            Operand::Forward => weight[(tap * c_in + row) * c_out + column],
+            Operand::BackwardInput => weight[((taps - 1 - tap) * c_in + column) * c_out + row],
+        };
+        let tasks = rows.min(32);
+        for_each(tasks, |task| {
+            let (mut pixels, mut spare) = (Vec::new(), Vec::new());
+            for row in border(rows, tasks, task)..border(rows, tasks, task + 1) {
+                for (start, vectors) in shape.panels(columns) {
+                    let width = vectors * shape.lanes;
+                    for first in (0..width).step_by(COLUMNS.min(shape.lanes)) {
+                        let many = COLUMNS.min(width - first);
+                        let column = start + first;
+                        pixels.clear();
+                        pixels.extend((0..taps).map(|tap| -> Column {
+                            std::array::from_fn(|j| match column + j < columns {
+                                true => f64::from(value(tap, row, column + j)),
+                                false => 0.0,
+                            })
+                        }));
+                        transform_kernel(&axes, &mut pixels, &mut spare);
+                        for (p, values) in pixels.iter().enumerate() {
+                            let place = p * pitch + start * rows + row * width + first;
+                            // SAFETY: every row of every panel belongs to one task.
+                            let target = unsafe { shared.slice(place, many) };
+                            for (t, v) in target.iter_mut().zip(values) {
+                                *t = *v as f32;
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// New weights holding `weight`; see [`WinogradWeights::pack`].
+    ///
+    /// # Errors
+    /// The window does not fit, or `weight` has another length.
+    pub fn packed(
+        isa: Isa,
+        weight: &[f32],
+        window: &Window,
+        sizes: [usize; 2],
+    ) -> Result<Self, KernelError> {
+        let mut weights = Self::new(isa, window)?;
+        weights.pack(weight, sizes, Operand::Forward)?;
+        Ok(weights)
+    }
+
+    /// Elements that a transformed kernel takes.
+    pub fn elements(window: &Window, c_in: usize, c_out: usize) -> usize {
+        let depth = if window.kernel[0] == 3 { 4 } else { 1 };
+        depth * 36 * c_in * c_out
+    }
+
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    pub(super) fn shape(&self) -> TileShape {
+        self.shape
+    }
+
+    pub(super) fn axes(&self) -> [Transform; 3] {
+        self.axes
+    }
+
+    /// Channels read.
+    pub(super) fn c_in(&self) -> usize {
+        self.c_in
+    }
+
+    /// Channels produced.
+    pub(super) fn c_out(&self) -> usize {
+        self.c_out
+    }
+
+    /// Elements of a product's row: all panels' registers.
+    pub(super) fn width(&self) -> usize {
+        self.shape.padded(self.c_out)
+    }
+
+    /// Rows of the register tile of the widest panel.
+    pub(super) fn widest_rows(&self) -> usize {
+        let widest = self.shape.panels(self.c_out).next();
+        widest.map_or(1, |(_, vectors)| self.shape.mr(vectors))
+    }
+
+    fn points(&self) -> usize {
+        self.axes.iter().map(|a| a.patch()).product()
+    }
+
+    /// Elements from one pixel's weight to the next.
+    fn pitch(&self) -> usize {
+        self.c_in * self.width()
+    }
+
+    /// The panels of one pixel: first column, registers across, packed elements.
+    pub(super) fn panels(&self, point: usize) -> impl Iterator<Item = (usize, usize, &[f32])> {
+        let (c_in, lanes) = (self.c_in, self.shape.lanes);
+        let weight = &self.data[point * self.pitch()..][..self.pitch()];
+        self.shape.panels(self.c_out).map(move |(start, vectors)| {
+            let panel = &weight[start * c_in..][..vectors * lanes * c_in];
+            (start, vectors, panel)
+        })
+    }
+}
