@@ -1,6 +1,7 @@
 //! From a file to ONNX's messages, within limits.
 
 mod budget;
+mod external;
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -11,6 +12,8 @@ use crate::{
     error::{OnnxError, Problem},
     proto::ModelProto,
 };
+
+pub(crate) use external::Folder;
 
 /// A protobuf message ends at 2 GiB.
 const MAX_FILE_BYTES: u64 = i32::MAX as u64;

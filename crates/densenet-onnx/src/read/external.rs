@@ -24,10 +24,9 @@ pub(crate) struct Folder {
     root: Option<PathBuf>,
     /// The file that the last tensor lay in: PyTorch stores all in one.
     last: Option<(String, File, u64)>,
-    /// Bytes that have been read of tensors.
-    read: u64,
-    /// The files that were opened, and their length together.
+    /// The files that were opened.
     files: HashSet<PathBuf>,
+    /// Their length together.
     length: u64,
 }
 
@@ -41,7 +40,6 @@ impl Folder {
         Folder {
             root: Some(parent.to_path_buf()),
             last: None,
-            read: 0,
             files: HashSet::new(),
             length: 0,
         }
@@ -52,10 +50,14 @@ impl Folder {
         Folder {
             root: None,
             last: None,
-            read: 0,
             files: HashSet::new(),
             length: 0,
         }
+    }
+
+    /// Bytes of all files that were opened together.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// The `length` bytes of a tensor that is stored outside the model file.
@@ -74,11 +76,15 @@ impl Folder {
         };
         let number = |key: &str, otherwise: u64| match entry(key) {
             None => Ok(otherwise),
-            Some(text) => text.parse().map_err(|_| refuse(format!("its {key} is no number"))),
+            Some(text) => text
+                .parse()
+                .map_err(|_| refuse(format!("its {key} is no number"))),
         };
         let (offset, stored) = (number("offset", 0)?, number("length", length)?);
         if stored != length {
-            return Err(refuse(format!("which stores {stored} bytes for its {length}")));
+            return Err(refuse(format!(
+                "which stores {stored} bytes for its {length}"
+            )));
         }
         if self.last.as_ref().is_none_or(|(name, ..)| name != location) {
             self.open(location, &refuse)?;
@@ -87,21 +93,12 @@ impl Folder {
             return Err(refuse("which is not open".to_string()));
         };
         if offset.checked_add(length).is_none_or(|end| end > *size) {
-            return Err(refuse(format!("which ends before its {length} bytes at {offset}")));
+            return Err(refuse(format!(
+                "which ends before its {length} bytes at {offset}"
+            )));
         }
-        // Tensors may share bytes, but a few bytes must not become many tensors.
-        self.read += length;
-        let limit = 2 * self.length;
-        if self.read > limit {
-            return Err(Problem::Limit {
-                what: format!("bytes of tensors in `{}`", printable(location)),
-                found: self.read,
-                limit,
-                cure: "its tensors overlap; check where the file comes from",
-            }
-            .into());
-        }
-        let mut content = vec![0; usize::try_from(length).map_err(|_| refuse("which is too long".to_string()))?];
+        let mut content =
+            vec![0; usize::try_from(length).map_err(|_| refuse("which is too long".to_string()))?];
         file.seek(SeekFrom::Start(offset))
             .and_then(|_| file.read_exact(&mut content))
             .map_err(|cause| OnnxError::io("read the tensors beside it", cause))?;
@@ -122,7 +119,9 @@ impl Folder {
                 .components()
                 .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !inside {
-            return Err(refuse("which is no path inside the model's folder".to_string()));
+            return Err(refuse(
+                "which is no path inside the model's folder".to_string(),
+            ));
         }
         let missing = |cause: std::io::Error| refuse(format!("which cannot be opened ({cause})"));
         let root = root.canonicalize().map_err(missing)?;
