@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{bench, eval, export, import, infer, init, predict, summary, train},
+    commands::{bench, eval, export, import, infer, init, predict, summary, train, view},
     failure::{Failure, USAGE},
     usage,
 };
@@ -36,6 +36,7 @@ enum Command {
     Predict(predict::Predict),
     Infer(infer::Infer),
     Bench(bench::Bench),
+    View(view::View),
 }
 
 impl Cli {
@@ -54,6 +55,7 @@ impl Cli {
             Command::Predict(command) => command.run(),
             Command::Infer(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::View(command) => command.run(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod init;
 pub mod predict;
 pub mod summary;
 pub mod train;
+pub mod view;
 
 use std::path::Path;
 

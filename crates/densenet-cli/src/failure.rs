@@ -10,8 +10,10 @@ use std::{
 
 use densenet::NetworkError;
 use densenet_data::DataError;
+use densenet_onnx::OnnxError;
 use densenet_spec::ConfigError;
 use densenet_train::TrainError;
+use densenet_view::ViewError;
 use densenet_weights::WeightsError;
 
 /// The command line or a configuration cannot be carried out.
@@ -81,7 +83,7 @@ macro_rules! from_room {
     )+};
 }
 
-from_room!(WeightsError, DataError);
+from_room!(WeightsError, DataError, OnnxError, ViewError);
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {

@@ -1,6 +1,6 @@
 //! `densenet infer`: raw tensors in, raw tensors out.
 
-mod layout;
+pub(super) mod layout;
 
 use std::{
     path::{Path, PathBuf},

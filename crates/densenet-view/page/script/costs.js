@@ -1,0 +1,32 @@
+// What each stage costs, as bars.
+import { h } from "./elements.js";
+import { doc, stageOf } from "./data.js";
+import { state, change } from "./state.js";
+import { bars } from "./charts.js";
+import { short, bytes, ms, percent } from "./format.js";
+
+/** The view: a chart each for parameters, multiply-adds, maps and time. */
+export function costs() {
+  const { totals, time } = doc;
+  const pick = (id) => change({ selected: id });
+  const current = `stage:${stageOf(state.selected)}`;
+  const chart = (title, hint, value, text) => {
+    const rows = doc.stages.map((stage, i) => ({ id: `stage:${i}`, label: stage.name, value: value(stage), text: text(stage) }));
+    return h("figure", { class: "card" }, h("h2", {}, title), h("p", { class: "hint" }, hint), bars(rows, pick, current));
+  };
+  const sum = doc.stages.reduce((total, stage) => total + stage.bytes, 0);
+  const measured = time
+    ? `${ms(time.total_ms)}: median of ${time.runs} runs, ${time.threads} ${time.threads === 1 ? "thread" : "threads"}, ${time.isa}${time.random_weights ? ", random weights" : ""}`
+    : null;
+  return [
+    h("div", { class: "grid" },
+      chart("Parameters", `${short(totals.params)} in all`, (s) => s.params, (s) => short(s.params)),
+      chart("Multiply-adds", `${short(totals.macs)} for one sample`, (s) => s.macs, (s) => short(s.macs)),
+      chart("Memory of maps", `${bytes(sum)} for one sample in f32, every map counted once`, (s) => s.bytes, (s) => bytes(s.bytes)),
+      time
+        ? chart("Measured time", measured, (s) => time.stages[s.name], (s) => (s.name in time.stages ? `${ms(time.stages[s.name])}` : "with classifier"))
+        : h("figure", { class: "card" }, h("h2", {}, "Measured time"), h("p", { class: "hint" }, "Not measured. Leave out --no-time to have it measured on your machine.")),
+    ),
+    h("p", { class: "hint" }, `The deepest block holds ${percent(Math.max(...doc.stages.map((s) => s.params)) / totals.params)} of all parameters. Norms and ReLUs ride along with their neighbours and make no maps of their own.`),
+  ];
+}

@@ -1,0 +1,171 @@
+// Puts the page together.
+import { h, s } from "./elements.js";
+import { doc, hasSeen } from "./data.js";
+import { state, change, listen } from "./state.js";
+import { draw, light, listenToDrawing, boxOf, plan } from "./drawing.js";
+import { camera } from "./camera.js";
+import { details } from "./details.js";
+import { costs } from "./costs.js";
+import { weights } from "./heat.js";
+import { picture } from "./maps.js";
+import { listenToSearch } from "./search.js";
+import { listenToCopy } from "./copy.js";
+import { listenToKeys } from "./keys.js";
+import { short, bytes, ms, shape } from "./format.js";
+
+const NARROW = 640;
+const VIEWS = [["network", "Network"], ["costs", "Costs"], ["weights", "Weights"], ["picture", "Picture"]];
+
+const element = (id) => document.getElementById(id);
+
+function header() {
+  element("name").textContent = doc.name;
+  element("origin").textContent = `${doc.dims}-D · ${doc.origin}`;
+  const { totals, time } = doc;
+  const rows = [
+    ["input", shape(doc.input)],
+    ["parameters", short(totals.params)],
+    ["multiply-adds", short(totals.macs)],
+    ["memory", bytes(totals.infer_bytes)],
+    time && ["time", ms(time.total_ms)],
+  ];
+  element("totals").append(...rows.filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+}
+
+function theme() {
+  const button = element("theme");
+  const asked = window.matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    const dark = state.theme ? state.theme === "dark" : asked.matches;
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    button.textContent = dark ? "Light" : "Dark";
+    button.setAttribute("aria-label", dark ? "Use light colours" : "Use dark colours");
+  };
+  button.addEventListener("click", () => change({ theme: document.documentElement.dataset.theme === "dark" ? "light" : "dark" }));
+  asked.addEventListener("change", apply);
+  listen((changed) => changed.has("theme") && apply());
+  apply();
+}
+
+/** Tabs: arrow keys move between them, as is the custom. */
+function tabs(panels) {
+  const list = element("tabs");
+  const buttons = VIEWS.map(([id, name]) =>
+    h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `view-${id}`, onclick: () => change({ view: id }) }, name));
+  list.append(...buttons);
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const now = VIEWS.findIndex(([id]) => id === state.view);
+    const next = (now + step + VIEWS.length) % VIEWS.length;
+    change({ view: VIEWS[next][0] });
+    buttons[next].focus();
+    event.preventDefault();
+  });
+  const apply = () => {
+    for (const [i, [id]] of VIEWS.entries()) {
+      const on = state.view === id;
+      buttons[i].setAttribute("aria-selected", String(on));
+      buttons[i].tabIndex = on ? 0 : -1;
+      panels[id].hidden = !on;
+    }
+  };
+  listen((changed) => changed.has("view") && apply());
+  return apply;
+}
+
+function legend() {
+  const key = (drawn, text) => h("span", {}, s("svg", { viewBox: "0 0 26 14", "aria-hidden": "true", class: "drawing" }, drawn), text);
+  const line = h("div", { class: "legend" });
+  const fill = () => {
+    const open = state.open.size > 0;
+    const items = open
+      ? [
+          key(s("rect", { class: "strip", x: 0, y: 3, width: 26, height: 8 }), "channels, kept to the block's end"),
+          key([s("path", { class: "read", d: "M13 14V0" }), s("path", { class: "dots", d: "M10 7a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" })], doc.has_weights ? "read here; darker where weights are larger" : "read here"),
+          key(s("path", { class: "add", d: "M2 0V7H26" }), "added here"),
+          key(s("path", { class: "arc", d: "M2 13C2 0 24 0 24 13" }), "dense connection"),
+        ]
+      : [
+          key(s("path", { class: "river", d: "M0 4H12L14 0H26V14H14L12 10H0Z" }), "thickness: channels (square root)"),
+          key(s("rect", { class: "map", x: 7, y: 1, width: 12, height: 12 }), "map size (square root)"),
+          h("span", {}, "click a block, or press ↓ on it, to open it"),
+        ];
+    line.replaceChildren(...items);
+  };
+  listen((changed) => changed.has("open") && fill());
+  fill();
+  return line;
+}
+
+function start() {
+  header();
+  theme();
+  const group = s("g", {});
+  const svg = s("svg", { id: "drawing", "aria-label": `${doc.name}, drawn` }, group);
+  const stagehand = h("div", { class: "stagehand" }, svg);
+  const panel = (id, ...children) => h("section", { class: id === "network" ? "view canvas" : "view", id: `view-${id}`, role: "tabpanel", "aria-labelledby": `tab-${id}`, hidden: id !== "network" }, ...children);
+  const panels = Object.fromEntries(VIEWS.map(([id]) => [id, id === "network" ? panel(id, stagehand, legend()) : panel(id)]));
+  element("views").append(...Object.values(panels));
+  const applyTabs = tabs(panels);
+  applyTabs();
+
+  const flow = () => (element("views").clientWidth < NARROW ? "column" : "row");
+  const view = camera(svg, group, () => plan.box);
+  const fit = () => view.fit(plan.flow === "column");
+  const zoomButton = (text, label, action) => h("button", { type: "button", "aria-label": label, title: label, onclick: action }, text);
+  stagehand.append(h("div", { class: "zoom" }, zoomButton("−", "Zoom out ( - )", () => view.zoomBy(0.8)), zoomButton("+", "Zoom in ( + )", () => view.zoomBy(1.25)), zoomButton("Fit", "Show everything ( 0 )", () => view.fit())));
+
+  const show = (id) => {
+    const box = boxOf(id);
+    if (box) view.show(box);
+  };
+  const showDetails = () => {
+    element("details").replaceChildren(...details(state.selected).filter(Boolean));
+    element("details").scrollTop = 0;
+  };
+  // Views are filled when they are first shown, and the costs again with every selection.
+  const filled = new Set();
+  const fill = () => {
+    const views = { costs, weights, picture };
+    if (!(state.view in views) || (filled.has(state.view) && state.view !== "costs")) return;
+    const focused = document.activeElement?.dataset?.id;
+    panels[state.view].replaceChildren(...views[state.view]().filter(Boolean));
+    if (focused) panels[state.view].querySelector(`[data-id="${focused}"][aria-current]`)?.focus();
+    filled.add(state.view);
+  };
+
+  draw(group, flow());
+  fit();
+  showDetails();
+  listen((changed) => {
+    if (changed.has("open")) {
+      const focused = document.activeElement?.dataset?.id;
+      draw(group, flow());
+      if (focused) group.querySelector(`[data-id="${focused}"]`)?.focus({ preventScroll: true });
+      const opened = [...state.open].pop();
+      if (opened === undefined) fit();
+      else show(`stage:${opened}`);
+    } else if (changed.has("selected") || changed.has("hovered")) light();
+    if (changed.has("selected")) showDetails();
+    if (changed.has("selected") || changed.has("view")) fill();
+  });
+  listenToDrawing(svg);
+  listenToKeys(svg, show, view);
+  listenToSearch(show);
+  listenToCopy(() => [group, plan.box]);
+
+  let lastFlow = flow();
+  new ResizeObserver(() => {
+    if (state.view !== "network") return;
+    if (flow() !== lastFlow) {
+      lastFlow = flow();
+      draw(group, lastFlow);
+      fit();
+    }
+  }).observe(stagehand);
+  if (hasSeen) change({ view: "picture" });
+  document.documentElement.dataset.ready = "true";
+}
+
+start();
