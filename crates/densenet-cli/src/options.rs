@@ -3,6 +3,7 @@
 pub mod config;
 pub mod model;
 pub mod number;
+pub mod onnx;
 pub mod run;
 pub mod size;
 pub mod train;

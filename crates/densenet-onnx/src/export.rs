@@ -112,13 +112,14 @@ pub fn export(model: &Model, options: &ExportOptions) -> Result<Vec<u8>, OnnxErr
     Ok(proto.encode_to_vec())
 }
 
-/// Writes the ONNX file at `path`, atomically.
+/// Writes the ONNX file at `path`, atomically; returns its length in bytes.
 ///
 /// # Errors
 /// As [`export`], or what the system reports.
-pub fn export_to(model: &Model, options: &ExportOptions, path: &Path) -> Result<(), OnnxError> {
+pub fn export_to(model: &Model, options: &ExportOptions, path: &Path) -> Result<u64, OnnxError> {
     let bytes = export(model, options)?;
-    Ok(atomic::write(path, |out| out.write_all(&bytes))?)
+    atomic::write(path, |out| out.write_all(&bytes))?;
+    Ok(bytes.len() as u64)
 }
 
 fn check(architecture: &Architecture, options: &ExportOptions) -> Result<(), OnnxError> {

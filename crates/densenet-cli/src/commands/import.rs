@@ -1,5 +1,7 @@
 //! `densenet import`: somebody's weights into a model file.
 
+mod onnx;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -16,11 +18,11 @@ use crate::{
     output,
 };
 
-/// Turn a weights file of PyTorch, torchvision, MONAI, timm … into a model file
+/// Turn a weights file of PyTorch, torchvision, MONAI, timm … or an ONNX file into a model file
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub struct Import {
-    /// The weights: .pth, .pt or .safetensors
+    /// The weights: .pth, .pt, .safetensors or .onnx
     weights: PathBuf,
     /// The model file to write
     #[arg(short, long, value_name = "MODEL")]
@@ -64,11 +66,15 @@ The network is inferred from names and shapes. The options below `Network` set w
 of the stem, the norms' constants, dropout); --num-classes replaces the classifier by a fresh one, --in-channels with
 --adapt-input changes the first convolution. Reading runs no code, whatever the file asks for.
 
+An ONNX file is one that `densenet export` wrote, or PyTorch of a torchvision or MONAI DenseNet. Its graph says which
+network it is.
+
 Examples:
   densenet import densenet121-a639ec97.pth -o densenet121.safetensors --classes imagenet.txt
   densenet import densenet121.pth --num-classes 5 -o start.safetensors
   densenet import resnet-style.pth --stem-pool false --stem-stride 1x2x2 -o volume.safetensors
-  densenet import rgb.pth --in-channels 1 --adapt-input sum -o grey.safetensors"
+  densenet import rgb.pth --in-channels 1 --adapt-input sum -o grey.safetensors
+  densenet import exported.onnx -o model.safetensors"
     )
 }
 
@@ -78,12 +84,13 @@ impl Import {
     /// # Errors
     /// Whatever is wrong with the weights or the options.
     pub fn run(self) -> Result<(), Failure> {
-        let Imported {
-            mut model,
-            dialect,
-            notes,
-        } = self.read()?;
-        output::note(&format!("{}: read as {dialect}", self.weights.display()));
+        let (mut model, origin, notes) = if onnx::is_onnx(&self.weights) {
+            self.read_onnx()?
+        } else {
+            let imported = self.read()?;
+            (imported.model, imported.dialect.to_string(), imported.notes)
+        };
+        output::note(&format!("{}: read as {origin}", self.weights.display()));
         for note in notes {
             output::note(&format!("note: {note}"));
         }

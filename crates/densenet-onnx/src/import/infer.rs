@@ -153,10 +153,6 @@ fn dims_of(operation: &Operation<'_>) -> usize {
 }
 
 /// Dense layers of each block, and `[c_out, c_in]` of each transition.
-#[expect(
-    clippy::type_complexity,
-    reason = "two lists that are made together and used apart"
-)]
 fn blocks_of(
     body: &[Operation<'_>],
     per_layer: usize,
