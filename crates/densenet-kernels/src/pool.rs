@@ -1,5 +1,7 @@
 //! Poolings, forward and backward, with the norm and ReLU before them applied on load.
 
+use std::ops::Range;
+
 use densenet_spec::Window;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     norm::{self, Affine, Statistics},
-    parallel::{Shared, for_each},
+    parallel::{Shared, border, for_each},
     simd::{Simd, fma, relu},
 };
 
@@ -93,6 +95,10 @@ pub fn max_pool(
     if !winners.is_empty() {
         at_least(OP, "winners", to.pixels() * channels, winners.len())?;
     }
+    if winners.is_empty() && affine.is_none() {
+        max_alone(isa, window, (input, from), (output, to), channels);
+        return Ok(());
+    }
     let (shared, won) = (Shared::new(output), Shared::new(winners));
     let recorded = !winners.is_empty();
     for_each(to.rows(), |row| {
@@ -127,6 +133,80 @@ pub fn max_pool(
         }
     });
     Ok(())
+}
+
+/// [`max_pool`] for inference: neither a norm nor winners.
+fn max_alone(
+    isa: Isa,
+    window: &Window,
+    (input, from): (&[f32], &Raster),
+    (output, to): (&mut [f32], &Raster),
+    channels: usize,
+) {
+    let shared = Shared::new(output);
+    for_each(to.rows(), |row| {
+        let [n, z, y] = coordinates(to, row);
+        // The taps' rows inside the map; then, pixel by pixel, their places.
+        let mut lines = [0; 256];
+        let mut rows = 0;
+        for (_, iz) in inside(window, from, 0, z) {
+            for (_, iy) in inside(window, from, 1, y) {
+                lines[rows] = from.row((n * from.spatial[0] + iz) * from.spatial[1] + iy);
+                rows += 1;
+            }
+        }
+        for x in 0..to.spatial[2] {
+            // SAFETY: every row of the output belongs to one task; the buffer was checked to hold all rows.
+            let best = unsafe { shared.slice(to.row(row) + x * to.stride, channels) };
+            let mut columns = inside(window, from, 2, x).map(|(_, ix)| ix);
+            let first = columns.next().unwrap_or(0);
+            let count = 1 + columns.count();
+            let run = first * from.stride..(first + count - 1) * from.stride + channels;
+            max_rows(isa, input, (&lines[..rows], run), from.stride, best);
+        }
+    });
+}
+
+dispatch! {
+    /// `best[c]` = the maximum over the pixels, `stride` apart, that each line has in `run`.
+    fn max_rows(input: &[f32], taps: (&[usize], Range<usize>), stride: usize, best: &mut [f32]) = max_rows_body
+}
+
+#[inline(always)]
+fn max_rows_body<S: Simd>(
+    input: &[f32],
+    (lines, run): (&[usize], Range<usize>),
+    stride: usize,
+    best: &mut [f32],
+) {
+    let channels = best.len();
+    let mut c = 0;
+    while c < channels {
+        let many = S::LANES.min(channels - c);
+        // SAFETY: every run is sliced, so it lies in the input, and its last pixel has `channels` elements; the shell
+        // around us has the instruction set.
+        unsafe {
+            let mut most = S::set(f32::NEG_INFINITY);
+            for line in lines {
+                let pixels = &input[line + run.start..line + run.end];
+                for x in (0..=pixels.len() - channels).step_by(stride) {
+                    let place = pixels.as_ptr().add(x + c);
+                    let v = if many == S::LANES {
+                        S::load(place)
+                    } else {
+                        S::load_first(place, many)
+                    };
+                    most = S::max(most, v);
+                }
+            }
+            if many == S::LANES {
+                S::store(best.as_mut_ptr().add(c), most);
+            } else {
+                S::store_first(best.as_mut_ptr().add(c), most, many);
+            }
+        }
+        c += S::LANES;
+    }
 }
 
 dispatch! {
@@ -249,38 +329,49 @@ pub fn average_pool(
     if let Some(a) = &affine {
         a.check(OP, channels)?;
     }
-    let share = 1.0 / window.taps() as f32;
     let shared = Shared::new(output);
-    for_each(to.rows(), |row| {
+    // A row of the output is a task; a single pixel over a whole map is cut along its channels instead.
+    let parts = if to.rows() == 1 { channels.div_ceil(256) } else { 1 };
+    for_each(to.rows() * parts, |task| {
+        let (row, part) = (task / parts, task % parts);
+        let channels = border(channels, parts, part)..border(channels, parts, part + 1);
+        let affine = affine.map(|a| (&a.scale[channels.clone()], &a.shift[channels.clone()]));
         let [n, z, y] = coordinates(to, row);
         for x in 0..to.spatial[2] {
-            // SAFETY: every row of the output belongs to one task; the buffer was checked to hold all rows.
-            let sum = unsafe { shared.slice(to.row(row) + x * to.stride, channels) };
-            sum.fill(0.0);
+            let place = to.row(row) + x * to.stride + channels.start;
+            // SAFETY: every row of the output, or every part of one, belongs to one task; the buffer was checked to hold
+            // all rows.
+            let mean = unsafe { shared.slice(place, channels.len()) };
+            mean.fill(0.0);
             for (_, iz) in inside(window, from, 0, z) {
                 for (_, iy) in inside(window, from, 1, y) {
                     let line = from.row((n * from.spatial[0] + iz) * from.spatial[1] + iy);
                     for (_, ix) in inside(window, from, 2, x) {
-                        let place = line + ix * from.stride;
-                        add_activation(isa, &input[place..place + channels], affine, sum);
+                        let place = line + ix * from.stride + channels.start;
+                        add_activation(isa, &input[place..place + channels.len()], affine, mean);
                     }
                 }
             }
-            sum.iter_mut().for_each(|s| *s *= share);
+            let share = 1.0 / window.taps() as f32;
+            mean.iter_mut().for_each(|m| *m *= share);
         }
     });
     Ok(())
 }
 
 dispatch! {
-    fn add_activation(input: &[f32], affine: Option<Affine<'_>>, sum: &mut [f32]) = add_activation_body
+    fn add_activation(input: &[f32], affine: Option<(&[f32], &[f32])>, sum: &mut [f32]) = add_activation_body
 }
 
 #[inline(always)]
-fn add_activation_body<S: Simd>(input: &[f32], affine: Option<Affine<'_>>, sum: &mut [f32]) {
+fn add_activation_body<S: Simd>(
+    input: &[f32],
+    affine: Option<(&[f32], &[f32])>,
+    sum: &mut [f32],
+) {
     match affine {
-        Some(a) => {
-            for (((s, x), scale), shift) in sum.iter_mut().zip(input).zip(a.scale).zip(a.shift) {
+        Some((scale, shift)) => {
+            for (((s, x), scale), shift) in sum.iter_mut().zip(input).zip(scale).zip(shift) {
                 *s += relu(fma::<S>(*scale, *x, *shift));
             }
         }

@@ -56,6 +56,16 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn relu(v: Self::V) -> Self::V;
+    /// The larger of two; NaN where either is.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `p`, where there is an instruction for it.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn prefetch(p: *const f32);
     /// A register holding `x` everywhere.
     ///
     /// # Safety

@@ -17,6 +17,7 @@
 //! # Source
 //! Lavin & Gray, *Fast algorithms for convolutional neural networks*, arXiv:1509.09308.
 
+mod stem;
 mod transform;
 mod weights;
 
@@ -30,7 +31,8 @@ use crate::{
     tile::{self, Product, Tile},
 };
 use transform::{Input, Output, Sign, Transform};
-pub use weights::WinogradWeights;
+pub use stem::{Stem, StemWeights};
+pub use weights::{Tiles, WinogradWeights};
 
 /// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
 /// channels and their products then stay in a second-level cache of 1 MiB beside the kernel that streams by.
@@ -134,8 +136,9 @@ impl Pass<'_> {
                 self.patch(tile, pixels);
             }
             for depth in 0..axes[0].patch() {
-                for (i, pixels) in pixels[..count].iter().enumerate() {
-                    let at = |d: usize| &pixels[d * plane..(d + 1) * plane];
+                for (i, tile) in pixels[..count].iter().enumerate() {
+                    let next = pixels[..count].get(i + 1);
+                    let at = |d: usize| &tile[d * plane..(d + 1) * plane];
                     // Bᵀ along the depth, a pair of planes at a time.
                     let (first, second) = match (axes[0], depth) {
                         (Transform::Identity, _) => (at(0), None),
@@ -144,9 +147,15 @@ impl Pass<'_> {
                         (_, 2) => (at(2), Some((at(1), Sign::Minus))),
                         _ => (at(1), Some((at(3), Sign::Minus))),
                     };
+                    // Every depth asks for a plane of the next tile.
+                    let ahead = match next {
+                        Some(next) => &next[depth * plane..(depth + 1) * plane],
+                        None => &[],
+                    };
                     let patch = Input {
                         pixels: first,
                         second,
+                        ahead,
                         channels: w.c_in(),
                         target: patches[i * row..].as_mut_ptr(),
                         pitch: patch_pitch,
@@ -172,6 +181,8 @@ impl Pass<'_> {
                     deep: axes[0] != Transform::Identity,
                     channels: w.c_out(),
                     pixels: &pixels,
+                    affine: None,
+                    relu: false,
                 };
                 // SAFETY: a product's row has whole registers; `outputs` gives null or places with room for `c_out`, and
                 // every tile belongs to one group, each to one task.

@@ -38,9 +38,12 @@ pub fn estimate(
     let run = predictor::Sizes::new(&plan, &trace, batch).total() * size_of::<f32>();
     let layers = plan.blocks.iter().flat_map(|b| &b.layers);
     let transformed: usize = layers
-        .map(|layer| (layer.last(), trace.layers[layer.index].spatial))
-        .filter(|(conv, spatial)| WinogradWeights::pays(&conv.window, *spatial))
-        .map(|(conv, _)| WinogradWeights::elements(&conv.window, conv.c_in, conv.c_out))
+        .filter_map(|layer| {
+            let (conv, spatial) = (layer.last(), trace.layers[layer.index].spatial);
+            let tiles = WinogradWeights::choose(&conv.window, spatial)?;
+            let [c_in, c_out] = [conv.c_in, conv.c_out];
+            Some(WinogradWeights::elements(&conv.window, tiles, c_in, c_out))
+        })
         .sum();
     let train = |memory_efficient| {
         let step = network::Sizes::new(&plan, &trace, batch, memory_efficient, isa).bytes();

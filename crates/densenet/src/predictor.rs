@@ -11,7 +11,7 @@ use densenet_kernels::{
     conv::{Conv as Convolution, Source, Store},
     norm::{self, Affine},
     pool, together,
-    winograd::{Winograd, WinogradWeights},
+    winograd::{Stem, StemWeights, Winograd, WinogradWeights},
 };
 use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace, Window};
 use densenet_weights::StateDict;
@@ -33,7 +33,7 @@ pub struct Predictor {
     plan: Plan,
     /// `scale` and `shift` of every norm, at [`Norm::folded`].
     folded: Buffer,
-    stem: Panels,
+    stem: StemPanels,
     blocks: Vec<Vec<LayerPanels>>,
     transitions: Vec<Panels>,
     classifier: Panels,
@@ -47,28 +47,55 @@ pub struct Predictor {
 struct LayerPanels {
     conv1: Panels,
     conv2: Option<Panels>,
-    /// The last convolution's kernel transformed, from the first run on whose maps are large enough.
-    winograd: OnceLock<WinogradWeights>,
+    /// The last convolution's kernel transformed for tiles of 2 and of 4, from the first run on whose maps ask for it.
+    winograd: [OnceLock<WinogradWeights>; 2],
 }
 
 impl LayerPanels {
-    /// Transforms the layer's last kernel, where tiles pay for maps of this size and it is not done yet.
+    /// Transforms the layer's last kernel for maps of this size, where tiles pay and it is not done yet.
     ///
     /// The size of a sample's map decides, never the batch, so that a sample's result does not depend on its batch.
     fn transform(&self, conv: &Conv, spatial: [usize; 3]) -> Result<(), KernelError> {
-        if WinogradWeights::pays(&conv.window, spatial) && self.winograd.get().is_none() {
+        if let Some(tiles) = WinogradWeights::choose(&conv.window, spatial)
+            && self.winograd[tiles as usize].get().is_none()
+        {
             let panels = self.conv2.as_ref().unwrap_or(&self.conv1);
             let (weight, sizes) = (panels.unpacked(), [conv.c_in, conv.c_out]);
-            let weights = WinogradWeights::packed(panels.isa(), &weight, &conv.window, sizes)?;
-            self.winograd.get_or_init(|| weights);
+            let window = (&conv.window, tiles);
+            let weights = WinogradWeights::packed(panels.isa(), &weight, window, sizes)?;
+            self.winograd[tiles as usize].get_or_init(|| weights);
         }
         Ok(())
     }
 
     /// The transformed kernel, where tiles pay for maps of this size.
     fn winograd(&self, conv: &Conv, spatial: [usize; 3]) -> Option<&WinogradWeights> {
-        let pays = WinogradWeights::pays(&conv.window, spatial);
-        self.winograd.get().filter(|_| pays)
+        let tiles = WinogradWeights::choose(&conv.window, spatial)?;
+        self.winograd[tiles as usize].get()
+    }
+}
+
+/// The stem's kernel.
+struct StemPanels {
+    direct: Panels,
+    /// Transformed, from the first run on whose maps ask for it.
+    tiles: OnceLock<StemWeights>,
+}
+
+impl StemPanels {
+    fn transform(&self, conv: &Conv, spatial: [usize; 3]) -> Result<(), KernelError> {
+        if StemWeights::pays(&conv.window, spatial) && self.tiles.get().is_none() {
+            let (isa, weight) = (self.direct.isa(), self.direct.unpacked());
+            let sizes = [conv.c_in, conv.c_out];
+            let weights = StemWeights::packed(isa, &weight, &conv.window, sizes)?;
+            self.tiles.get_or_init(|| weights);
+        }
+        Ok(())
+    }
+
+    fn tiles(&self, conv: &Conv, spatial: [usize; 3]) -> Option<&StemWeights> {
+        let pays = StemWeights::pays(&conv.window, spatial);
+        self.tiles.get().filter(|_| pays)
     }
 }
 
@@ -149,7 +176,7 @@ impl Predictor {
                         .as_ref()
                         .map(|(_, c)| pack(c))
                         .transpose()?,
-                    winograd: OnceLock::new(),
+                    winograd: [OnceLock::new(), OnceLock::new()],
                 })
             });
             layers.collect::<Result<Vec<_>, NetworkError>>()
@@ -158,7 +185,10 @@ impl Predictor {
         Ok(Predictor {
             isa,
             folded,
-            stem: pack(&plan.stem.conv)?,
+            stem: StemPanels {
+                direct: pack(&plan.stem.conv)?,
+                tiles: OnceLock::new(),
+            },
             blocks: plan.blocks.iter().map(block).collect::<Result<_, _>>()?,
             transitions: transitions.collect::<Result<_, _>>()?,
             classifier,
@@ -265,6 +295,8 @@ impl Predictor {
 
     /// Transforms the kernels that a run of this size computes by tiles; nothing is left to do after the first.
     fn transform_kernels(&self, trace: &Trace) -> Result<(), NetworkError> {
+        let stem = &self.plan.stem.conv;
+        self.stem.transform(stem, trace.layers[0].spatial)?;
         let blocks = self.plan.blocks.iter().zip(&self.blocks);
         let layers = blocks.flat_map(|(block, panels)| block.layers.iter().zip(panels));
         let layers: Vec<_> = layers.collect();
@@ -332,7 +364,7 @@ impl Run<'_> {
             window: conv.window,
             c_in: conv.c_in,
             source: Source::Map(&work.image, padded),
-            weights: &self.predictor.stem,
+            weights: &self.predictor.stem.direct,
         };
         let store = || match &stem.norm {
             Some(norm) => Store::Affine {
@@ -347,12 +379,21 @@ impl Run<'_> {
             0,
             stem.norm.as_ref().map(|n| self.predictor.affine(n)),
         )?;
+        let tiles = self.predictor.stem.tiles(conv, size).map(|weights| Stem {
+            source: (&work.image, padded),
+            weights,
+            norm_relu: stem.norm.as_ref().map(|n| self.predictor.affine(n)),
+        });
+        let run = |output: &mut [f32], raster: &Raster| match &tiles {
+            Some(tiles) => tiles.run(output, raster),
+            None => convolution.run(output, raster, store()),
+        };
         let Some(window) = stem.pool else {
-            convolution.run(&mut work.block, &block, store())?;
+            run(&mut work.block, &block)?;
             self.taps.record_stem_end(plan, &work.block, &block);
             return Ok(size);
         };
-        convolution.run(&mut work.map, &map, store())?;
+        run(&mut work.map, &map)?;
         let pooled = window.output(size).unwrap_or(size);
         let block = Raster::dense(self.batch, pooled, plan.blocks[0].c_out);
         let source = (&work.map[..], &map, None);

@@ -56,6 +56,17 @@ impl Simd for Avx2 {
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
     }
     #[inline(always)]
+    unsafe fn max(a: __m256, b: __m256) -> __m256 {
+        // The instruction gives `b` where either is NaN, so a NaN in `a` is put back.
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: the caller has AVX2; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn set(x: f32) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_set1_ps(x) }

@@ -57,6 +57,17 @@ impl Simd for Avx512 {
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
     }
     #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        // The instruction gives `b` where either is NaN, so a NaN in `a` is put back.
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: the caller has AVX-512; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn set(x: f32) -> __m512 {
         // SAFETY: the caller has AVX-512.
         unsafe { _mm512_set1_ps(x) }

@@ -56,6 +56,13 @@ impl Simd for Neon {
         unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
     }
     #[inline(always)]
+    unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON, whose maximum lets NaN through.
+        unsafe { vmaxq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
     unsafe fn set(x: f32) -> float32x4_t {
         // SAFETY: the caller has NEON.
         unsafe { vdupq_n_f32(x) }

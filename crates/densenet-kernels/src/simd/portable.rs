@@ -48,6 +48,12 @@ impl Simd for Portable {
         v.map(super::relu)
     }
     #[inline(always)]
+    unsafe fn max(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if b[i] > a[i] || b[i].is_nan() { b[i] } else { a[i] })
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
     unsafe fn set(x: f32) -> [f32; 4] {
         [x; 4]
     }

@@ -1,5 +1,7 @@
 //! The 1-D transforms, and their application along the axes of a patch in registers.
 
+use std::mem::MaybeUninit;
+
 use crate::{isa::dispatch, simd::Simd};
 
 /// The transform along one axis.
@@ -11,6 +13,8 @@ pub(super) enum Transform {
     F2,
     /// F(4, 3): interpolation points 0, 1, −1, 2, −2, ∞.
     F4,
+    /// F(3, 4): the same points, shared out between an output pixel less and a kernel pixel more.
+    F3,
 }
 
 impl Transform {
@@ -19,37 +23,55 @@ impl Transform {
         match self {
             Transform::Identity => 1,
             Transform::F2 => 2,
+            Transform::F3 => 3,
             Transform::F4 => 4,
         }
     }
 
     /// Input pixels of a tile.
     pub(super) fn patch(self) -> usize {
-        self.tile() + 2 * self.padding()
+        match self {
+            Transform::Identity => 1,
+            Transform::F2 => 4,
+            Transform::F3 | Transform::F4 => 6,
+        }
     }
 
-    /// The convolution's padding.
+    /// The padding of a 3 or 1 wide convolution.
     pub(super) fn padding(self) -> usize {
         usize::from(self != Transform::Identity)
     }
 
-    /// G: what each pixel of a transformed kernel takes of the kernel's three.
-    fn kernel(self) -> &'static [[f64; 3]] {
+    /// Pixels of the kernel.
+    fn taps(self) -> usize {
+        self.patch() + 1 - self.tile()
+    }
+
+    /// G: what each pixel of a transformed kernel takes of the kernel's pixels (three; four for F(3, 4)).
+    fn kernel(self) -> &'static [[f64; 4]] {
         match self {
             Transform::Identity => &[],
             Transform::F2 => &[
-                [1.0, 0.0, 0.0],
-                [0.5, 0.5, 0.5],
-                [0.5, -0.5, 0.5],
-                [0.0, 0.0, 1.0],
+                [1.0, 0.0, 0.0, 0.0],
+                [0.5, 0.5, 0.5, 0.0],
+                [0.5, -0.5, 0.5, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
             ],
             Transform::F4 => &[
-                [1.0 / 4.0, 0.0, 0.0],
-                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-                [0.0, 0.0, 1.0],
+                [1.0 / 4.0, 0.0, 0.0, 0.0],
+                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, 0.0],
+                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 0.0],
+                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 0.0],
+                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
+            ],
+            Transform::F3 => &[
+                [1.0 / 4.0, 0.0, 0.0, 0.0],
+                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 1.0 / 6.0],
+                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 3.0],
+                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, -1.0 / 3.0],
+                [0.0, 0.0, 0.0, 1.0],
             ],
         }
     }
@@ -64,11 +86,11 @@ pub(super) type Column = [f64; COLUMNS];
 /// G along every axis of [`COLUMNS`] kernels, in f64: `[depth][height][width]` at the start of `pixels` becomes the
 /// transformed kernel. `spare` is as long.
 pub(super) fn transform_kernel(
-    axes: &[Transform; 3],
+    axes: &[Transform],
     pixels: &mut Vec<Column>,
     spare: &mut Vec<Column>,
 ) {
-    for axis in (0..3).rev() {
+    for axis in (0..axes.len()).rev() {
         let rows = axes[axis].kernel();
         if rows.is_empty() {
             continue;
@@ -76,11 +98,17 @@ pub(super) fn transform_kernel(
         // Axes behind this one have their new size.
         let inner: usize = axes[axis + 1..].iter().map(|a| a.patch()).product();
         spare.clear();
-        for taps in pixels.chunks_exact(3 * inner) {
+        let taps = axes[axis].taps();
+        for kernel in pixels.chunks_exact(taps * inner) {
             for row in rows {
                 spare.extend((0..inner).map(|i| -> Column {
-                    let [a, b, c] = [taps[i], taps[inner + i], taps[2 * inner + i]];
-                    std::array::from_fn(|j| row[0] * a[j] + row[1] * b[j] + row[2] * c[j])
+                    let mut sum = [0.0; COLUMNS];
+                    for (factor, tap) in row[..taps].iter().zip(kernel[i..].iter().step_by(inner)) {
+                        for (s, v) in sum.iter_mut().zip(tap) {
+                            *s += factor * v;
+                        }
+                    }
+                    sum
                 }));
             }
         }
@@ -94,6 +122,8 @@ pub(super) struct Input<'a> {
     pub pixels: &'a [*const f32],
     /// A second patch to add or subtract: the transform along the depth.
     pub second: Option<(&'a [*const f32], Sign)>,
+    /// Pixels that will be read soon.
+    pub ahead: &'a [*const f32],
     pub channels: usize,
     /// Where the first pixel of the transformed patch goes, and how far apart they lie.
     pub target: *mut f32,
@@ -137,32 +167,55 @@ fn input_body_f4<S: Simd>(patch: &Input<'_>) {
 /// As [`input`].
 #[inline(always)]
 unsafe fn input_body<S: Simd, const P: usize>(patch: &Input<'_>) {
+    // SAFETY: as ours.
+    unsafe {
+        match patch.second {
+            None => input_pair::<S, P, 0>(patch, patch.pixels),
+            Some((second, Sign::Plus)) => input_pair::<S, P, 1>(patch, second),
+            Some((second, Sign::Minus)) => input_pair::<S, P, 2>(patch, second),
+        }
+    }
+}
+
+/// [`input`] with the sign of the second patch known: 0 for none, 1 for plus, 2 for minus.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn input_pair<S: Simd, const P: usize, const SIGN: usize>(
+    patch: &Input<'_>,
+    second: &[*const f32],
+) {
+    let (pixels, second) = (&patch.pixels[..P * P], &second[..P * P]);
     // SAFETY: the caller guarantees `channels` elements behind every pixel and room behind every place.
     unsafe {
         let mut c = 0;
         while c < patch.channels {
             let many = S::LANES.min(patch.channels - c);
-            let mut half = [[S::zero(); P]; P];
+            // Columns first, then rows. Not zeroed: that would be a call of its own.
+            for pixel in patch.ahead {
+                S::prefetch(pixel.wrapping_add(c));
+            }
+            let mut half = MaybeUninit::<[[S::V; P]; P]>::uninit();
+            let half = half.as_mut_ptr().cast::<S::V>();
             for x in 0..P {
                 let mut column = [S::zero(); P];
                 for (y, v) in column.iter_mut().enumerate() {
-                    *v = load::<S>(patch.pixels[y * P + x].add(c), many);
-                    if let Some((second, sign)) = patch.second {
+                    *v = load::<S>(pixels[y * P + x].add(c), many);
+                    if SIGN > 0 {
                         let other = load::<S>(second[y * P + x].add(c), many);
-                        *v = match sign {
-                            Sign::Plus => S::add(*v, other),
-                            Sign::Minus => S::sub(*v, other),
-                        };
+                        *v = if SIGN == 1 { S::add(*v, other) } else { S::sub(*v, other) };
                     }
                 }
                 let column = input_axis::<S, P>(column);
-                for (row, v) in half.iter_mut().zip(column) {
-                    row[x] = v;
+                for (y, v) in column.iter().enumerate() {
+                    half.add(y * P + x).write(*v);
                 }
             }
-            for (y, row) in half.into_iter().enumerate() {
-                for (x, v) in input_axis::<S, P>(row).into_iter().enumerate() {
-                    S::store(patch.target.add((y * P + x) * patch.pitch + c), v);
+            for y in 0..P {
+                let row = input_axis::<S, P>(half.add(y * P).cast::<[S::V; P]>().read());
+                for (x, v) in row.iter().enumerate() {
+                    S::store(patch.target.add((y * P + x) * patch.pitch + c), *v);
                 }
             }
             c += S::LANES;
@@ -227,6 +280,9 @@ pub(super) struct Output<'a> {
     pub channels: usize,
     /// Where the outputs `[depth][height][width]` go; null where a tile reaches over the map's border.
     pub pixels: &'a [*mut f32],
+    /// The norm after the convolution (`channels` values each), and whether to rectify.
+    pub affine: Option<(&'a [f32], &'a [f32])>,
+    pub relu: bool,
 }
 
 /// Aᵀ m A of one tile, for all channels.
@@ -236,11 +292,12 @@ pub(super) struct Output<'a> {
 /// for `channels`.
 pub(super) unsafe fn output(isa: crate::Isa, plane: Transform, tile: &Output<'_>) {
     dispatch!(fn f2(tile: &Output<'_>) = output_body_f2);
+    dispatch!(fn f3(tile: &Output<'_>) = output_body_f3);
     dispatch!(fn f4(tile: &Output<'_>) = output_body_f4);
-    if plane == Transform::F2 {
-        f2(isa, tile);
-    } else {
-        f4(isa, tile);
+    match plane {
+        Transform::F2 => f2(isa, tile),
+        Transform::F3 => f3(isa, tile),
+        _ => f4(isa, tile),
     }
 }
 
@@ -248,6 +305,12 @@ pub(super) unsafe fn output(isa: crate::Isa, plane: Transform, tile: &Output<'_>
 fn output_body_f2<S: Simd>(tile: &Output<'_>) {
     // SAFETY: the caller of `output` guarantees the operands; the shell around us has the instruction set.
     unsafe { output_body::<S, 4, 2>(tile) }
+}
+
+#[inline(always)]
+fn output_body_f3<S: Simd>(tile: &Output<'_>) {
+    // SAFETY: as above.
+    unsafe { output_body::<S, 6, 3>(tile) }
 }
 
 #[inline(always)]
@@ -266,40 +329,39 @@ unsafe fn output_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>
         while c < tile.channels {
             let many = S::LANES.min(tile.channels - c);
             for z in 0..if tile.deep { 2 } else { 1 } {
-                let product = |depth: usize, pixel: usize| {
-                    S::load(
-                        tile.product
-                            .add((depth * P * P + pixel) * tile.pitch + c),
-                    )
-                };
-                let mut half = [[S::zero(); P]; M];
+                let mut half = MaybeUninit::<[[S::V; P]; M]>::uninit();
+                let half = half.as_mut_ptr().cast::<S::V>();
                 for x in 0..P {
                     let mut column = [S::zero(); P];
                     for (y, v) in column.iter_mut().enumerate() {
-                        let pixel = y * P + x;
+                        let place = tile.product.add((y * P + x) * tile.pitch + c);
+                        let at = |depth: usize| place.add(depth * P * P * tile.pitch);
                         *v = match (tile.deep, z) {
-                            (false, _) => product(0, pixel),
-                            (true, 0) => S::add(
-                                S::add(product(0, pixel), product(1, pixel)),
-                                product(2, pixel),
-                            ),
-                            (true, _) => S::sub(
-                                S::sub(product(1, pixel), product(2, pixel)),
-                                product(3, pixel),
-                            ),
+                            (false, _) => S::load(place),
+                            (true, 0) => {
+                                let sum = S::add(S::load(place), S::load(at(1)));
+                                S::add(sum, S::load(at(2)))
+                            }
+                            (true, _) => {
+                                let difference = S::sub(S::load(at(1)), S::load(at(2)));
+                                S::sub(difference, S::load(at(3)))
+                            }
                         };
                     }
                     let column = output_axis::<S, P, M>(column);
-                    for (row, v) in half.iter_mut().zip(column) {
-                        row[x] = v;
+                    for (y, v) in column.iter().enumerate() {
+                        half.add(y * P + x).write(*v);
                     }
                 }
-                for (y, row) in half.into_iter().enumerate() {
-                    for (x, v) in output_axis::<S, P, M>(row).into_iter().enumerate() {
+                for y in 0..M {
+                    let row = half.add(y * P).cast::<[S::V; P]>().read();
+                    let row = output_axis::<S, P, M>(row);
+                    for (x, v) in row.iter().enumerate() {
                         let pixel = tile.pixels[(z * M + y) * M + x];
                         if pixel.is_null() {
                             continue;
                         }
+                        let v = finish::<S>(tile, *v, c, many);
                         if many == S::LANES {
                             S::store(pixel.add(c), v);
                         } else {
@@ -310,6 +372,22 @@ unsafe fn output_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>
             }
             c += S::LANES;
         }
+    }
+}
+
+/// The norm and ReLU behind a tile, for channels from `c` on.
+///
+/// # Safety
+/// As [`output`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(tile: &Output<'_>, mut v: S::V, c: usize, many: usize) -> S::V {
+    // SAFETY: the affine map holds `channels` values, of which `many` are left.
+    unsafe {
+        if let Some((scale, shift)) = tile.affine {
+            let scale = load::<S>(scale.as_ptr().add(c), many);
+            v = S::fma(scale, v, load::<S>(shift.as_ptr().add(c), many));
+        }
+        if tile.relu { S::relu(v) } else { v }
     }
 }
 
@@ -325,6 +403,12 @@ unsafe fn output_axis<S: Simd, const P: usize, const M: usize>(m: [S::V; P]) -> 
         if P == 4 {
             y[0] = S::add(S::add(m[0], m[1]), m[2]);
             y[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+        } else if M == 3 {
+            let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+            let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+            y[0] = S::add(S::add(m[0], a), c);
+            y[1] = S::fma(S::set(2.0), d, b);
+            y[2] = S::add(S::fma(S::set(4.0), c, a), m[5]);
         } else {
             let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
             let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));

@@ -10,6 +10,30 @@ use crate::{
     tile::TileShape,
 };
 
+/// Output pixels of a tile along height and width. Along the depth it is always 2: 4 would cost two more bits of
+/// precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiles {
+    /// F(2×2) and F(2×2×2): 2.25 and 3.4 times fewer multiplications.
+    Two,
+    /// F(4×4) and F(2×4×4): 4 and 6 times fewer.
+    Four,
+}
+
+impl Tiles {
+    fn axes(self, window: &Window) -> [Transform; 3] {
+        let depth = match window.kernel[0] {
+            3 => Transform::F2,
+            _ => Transform::Identity,
+        };
+        let plane = match self {
+            Tiles::Two => Transform::F2,
+            Tiles::Four => Transform::F4,
+        };
+        [depth, plane, plane]
+    }
+}
+
 /// A 3×3 or 3×3×3 kernel, transformed: one packed weight for every pixel of a transformed patch.
 #[derive(Debug)]
 pub struct WinogradWeights {
@@ -33,30 +57,41 @@ impl WinogradWeights {
         (0..3).all(axis) && window.kernel[1] == 3 && window.kernel[2] == 3
     }
 
-    /// Whether tiles are faster than the direct convolution for a sample's map of this size.
+    /// The tiles that compute a convolution over a sample's map of this size fastest; `None` if that is the direct one.
     ///
-    /// On small maps the transformed kernel, 4 or 5 times as large, costs more to read than the products save. The
-    /// limits are where the two met on a Zen 4 core with 1 MiB of second-level cache: 7×7 and 8×8×8.
-    pub fn pays(window: &Window, spatial: [usize; 3]) -> bool {
-        let smallest = if window.kernel[0] == 3 { 512 } else { 49 };
-        Self::fits(window) && spatial.iter().product::<usize>() >= smallest
+    /// ```text
+    /// cost = tiles · points · 1.3 + points · 18        direct: pixels · taps + taps · 18
+    /// ```
+    ///
+    /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.3 of its products; to fetch a
+    /// weight from memory once takes as long as 18 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 25 GB/s), and on
+    /// small maps that counts. The batch does not, so that a sample's result does not depend on it.
+    pub fn choose(window: &Window, spatial: [usize; 3]) -> Option<Tiles> {
+        if !Self::fits(window) {
+            return None;
+        }
+        let fetch = |weights: usize| 18 * weights;
+        let direct = spatial.iter().product::<usize>() * window.taps() + fetch(window.taps());
+        let cost = |tiles: Tiles| {
+            let axes = tiles.axes(window);
+            let count: usize = (0..3).map(|a| spatial[a].div_ceil(axes[a].tile())).product();
+            let points: usize = axes.iter().map(|a| a.patch()).product();
+            count * points * 13 / 10 + fetch(points)
+        };
+        let best = [Tiles::Four, Tiles::Two].into_iter().min_by_key(|t| cost(*t));
+        best.filter(|tiles| cost(*tiles) < direct)
     }
 
     /// Room for a kernel of this window; [`WinogradWeights::pack`] gives it one.
     ///
     /// # Errors
     /// The window does not fit.
-    pub fn new(isa: Isa, window: &Window) -> Result<Self, KernelError> {
+    pub fn new(isa: Isa, window: &Window, tiles: Tiles) -> Result<Self, KernelError> {
         exactly("winograd", "window", 1, usize::from(Self::fits(window)))?;
-        // Small tiles along depth: a 3-D tile of 4 would cost two more bits of precision.
-        let depth = match window.kernel[0] {
-            3 => Transform::F2,
-            _ => Transform::Identity,
-        };
         Ok(WinogradWeights {
             isa,
             shape: TileShape::of(isa),
-            axes: [depth, Transform::F4, Transform::F4],
+            axes: tiles.axes(window),
             c_in: 0,
             c_out: 0,
             data: Buffer::default(),
@@ -131,18 +166,18 @@ impl WinogradWeights {
     pub fn packed(
         isa: Isa,
         weight: &[f32],
-        window: &Window,
+        (window, tiles): (&Window, Tiles),
         sizes: [usize; 2],
     ) -> Result<Self, KernelError> {
-        let mut weights = Self::new(isa, window)?;
+        let mut weights = Self::new(isa, window, tiles)?;
         weights.pack(weight, sizes, Operand::Forward)?;
         Ok(weights)
     }
 
     /// Elements that a transformed kernel takes.
-    pub fn elements(window: &Window, c_in: usize, c_out: usize) -> usize {
-        let depth = if window.kernel[0] == 3 { 4 } else { 1 };
-        depth * 36 * c_in * c_out
+    pub fn elements(window: &Window, tiles: Tiles, c_in: usize, c_out: usize) -> usize {
+        let points: usize = tiles.axes(window).iter().map(|a| a.patch()).product();
+        points * c_in * c_out
     }
 
     pub(super) fn isa(&self) -> Isa {
