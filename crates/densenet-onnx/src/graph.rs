@@ -205,12 +205,12 @@ fn readable(attribute: &AttributeProto) -> String {
     }
     match attribute.r#type() {
         AttributeType::Undefined => String::new(),
-        AttributeType::Float => attribute.f().to_string(),
+        AttributeType::Float => format!("{:?}", attribute.f()),
         AttributeType::Int => attribute.i().to_string(),
         AttributeType::String => quoted(attribute.s()),
         AttributeType::Tensor => attribute.t.as_deref().map(tensor).unwrap_or_default(),
         AttributeType::Graph => attribute.g.as_deref().map(subgraph).unwrap_or_default(),
-        AttributeType::Floats => list(attribute.floats.iter().map(f32::to_string)),
+        AttributeType::Floats => list(attribute.floats.iter().map(|value| format!("{value:?}"))),
         AttributeType::Ints => list(attribute.ints.iter().map(i64::to_string)),
         AttributeType::Strings => list(attribute.strings.iter().map(|text| quoted(text))),
         AttributeType::Tensors => list(attribute.tensors.iter().map(tensor)),

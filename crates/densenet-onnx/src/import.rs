@@ -14,6 +14,8 @@ mod constants;
 mod infer;
 mod operations;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

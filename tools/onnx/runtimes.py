@@ -1,0 +1,140 @@
+"""Other programs' answers held against ours."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import tract
+
+from structure import NETWORKS
+
+RTOL, ATOL = 1e-4, 1e-5
+BATCHES = (1, 2, 7)
+PRESETS = ("densenet121", "densenet161", "densenet169", "densenet201", "densenet264")
+CIFAR = (
+    "densenet-40-12", "densenet-100-12", "densenet-100-24",
+    "densenet-bc-100-12", "densenet-bc-250-24", "densenet-bc-190-40",
+)  # fmt: skip
+# The first is no multiple of 32, so that every pooling rounds; odd sizes along each axis.
+SIZES = {
+    ("imagenet", 2): ((75, 61), (96, 128)),
+    ("imagenet", 3): ((33, 45, 38), (64, 32, 40)),
+    ("small", 2): ((32, 32), (21, 27)),
+    ("small", 3): ((9, 12, 8), (12, 8, 15)),
+}
+EXPORTS = {
+    "fold": ("--fold",),
+    "f16": ("--f16",),
+    "softmax": ("--softmax",),
+    "fold, f16, softmax": ("--fold", "--f16", "--softmax"),
+    "opset 13": ("--opset", "13"),
+    "opset 21": ("--opset", "21"),
+    f"opset {onnx.defs.onnx_opset_version()}": ("--opset", str(onnx.defs.onnx_opset_version())),
+}
+
+
+def versions():
+    return f"onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__.split('-')[0]}, tract {tract.version()}"
+
+
+def check(command):
+    for preset in PRESETS + CIFAR:
+        stem = "imagenet" if preset in PRESETS else "small"
+        for dims in (2, 3):
+            network = (preset, "--dims", str(dims))
+            yield case(command, f"{preset} {dims}-D", network, SIZES[stem, dims], ())
+    for name, network in NETWORKS.items():
+        dims = 3 if "--dims" in network else 2
+        sizes = SIZES["small" if "small" in network else "imagenet", dims]
+        yield case(command, f"{name}", network, sizes, ())
+        for options, words in EXPORTS.items():
+            yield case(command, f"{name}, {options}", network, sizes, words)
+    for name in ("2-D", "3-D"):
+        yield fixed(command, name, NETWORKS[name])
+
+
+def case(command, name, network, sizes, options):
+    """A network with open batch and sizes."""
+
+    def run():
+        model, path, back = command.model(*network), command.folder / "model.onnx", command.folder / "back.safetensors"
+        command.run("export", model, "-o", path, "--dynamic", "batch,spatial", *options)
+        command.run("import", path, "-o", back)
+        # Half precision has rounded the weights, and what comes back has just these.
+        reference = back if "--f16" in options else model
+        programs = Programs(path)
+        worst = {}
+        for size in sizes:
+            for batch in BATCHES:
+                inputs = draw(batch, programs.channels, size)
+                expected = command.infer(reference, inputs)
+                note(worst, "imported", command.infer(back, inputs), expected)
+                if "--softmax" in options:
+                    expected = softmax(expected)
+                for program, answer in programs.answers(inputs):
+                    note(worst, program, answer, expected)
+        return report(worst)
+
+    return f"{name}: {' and '.join('x'.join(map(str, size)) for size in sizes)}", run
+
+
+def fixed(command, name, network):
+    """A network whose sizes are all fixed."""
+
+    def run():
+        model, path = command.model(*network), command.folder / "model.onnx"
+        size = SIZES["imagenet", 3 if "--dims" in network else 2][0]
+        worst = {}
+        for batch in BATCHES:
+            words = ("--dynamic", "none", "--batch", batch, "--input", "x".join(map(str, size)))
+            command.run("export", model, "-o", path, *words)
+            programs = Programs(path)
+            inputs = draw(batch, programs.channels, size)
+            expected = command.infer(model, inputs)
+            for program, answer in programs.answers(inputs):
+                note(worst, program, answer, expected)
+        return report(worst)
+
+    return f"{name}, fixed sizes", run
+
+
+class Programs:
+    """One file in every program."""
+
+    def __init__(self, path):
+        onnxruntime.set_default_logger_severity(3)
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        core = openvino.Core()
+        self.compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.runnable = tract.onnx().load(path).into_model().into_runnable()
+        value = self.session.get_inputs()[0]
+        self.input, self.channels = value.name, value.shape[1]
+
+    def answers(self, inputs):
+        yield "ONNX Runtime", self.session.run(None, {self.input: inputs})[0]
+        yield "OpenVINO", self.compiled(inputs)[0]
+        yield "tract", self.runnable.run([inputs])[0].to_numpy()
+
+
+def draw(batch, channels, size):
+    seed = [batch, channels, *size]
+    return np.random.default_rng(seed).standard_normal((batch, channels, *size)).astype(np.float32)
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def note(worst, program, answer, expected):
+    """How much of what is allowed the worst element takes; above 1 is a failure."""
+    assert answer.shape == expected.shape, f"{program}: {answer.shape} for {expected.shape}"
+    assert np.isfinite(answer).all(), f"{program}: NaN or infinite"
+    share = (np.abs(answer - expected) / (ATOL + RTOL * np.abs(expected))).max()
+    worst[program] = max(worst.get(program, 0.0), float(share))
+
+
+def report(worst):
+    said = ", ".join(f"{program} {share:.3f}" for program, share in worst.items())
+    assert max(worst.values()) <= 1, f"share of the tolerance: {said}"
+    return f"share of the tolerance: {said}"
