@@ -8,6 +8,7 @@ use crate::{
     Isa, KernelError, Panels, Raster,
     error::{at_least, exactly},
     norm::{self, Affine, NormBackward},
+    panels::Element,
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
     tile::{self, MAX_TILE, Pixels, Product, Tile},
 };
@@ -19,6 +20,8 @@ pub enum Source<'a> {
     Map(&'a [f32], Raster),
     /// `relu(scale · x + shift)` of a map, computed as it is loaded. Only for 1×1 windows.
     NormRelu(&'a [f32], Raster, Affine<'a>),
+    /// A map of bf16, two to an element, as [`Store::AffineBf16`] left it: raster and channels count pairs.
+    Bf16(&'a [f32], Raster),
 }
 
 /// What happens to a product on its way to memory.
@@ -32,6 +35,8 @@ pub enum Store<'a> {
         /// Whether to take `max(·, 0)`.
         relu: bool,
     },
+    /// [`Store::Affine`], rectified and rounded to bf16: two channels to an element, so raster and places count pairs.
+    AffineBf16(Affine<'a>),
     /// The product is the gradient at a norm + ReLU's output: see [`NormBackward`]. `output` is the gradient at the
     /// norm's input and is added to.
     NormBackward(NormBackward<'a>),
@@ -45,7 +50,8 @@ pub enum Store<'a> {
 ///
 /// # Numerics
 /// Every output is one chain of multiply-adds in f32, ascending over taps and channels: bit-identical for any thread
-/// count, batch and tiling.
+/// count, batch and tiling. With a weight in bf16, [`Source::NormRelu`] and 1×1 [`Source::Map`] are rounded to bf16 as they
+/// are loaded; products are exact and sums stay f32.
 ///
 /// # Source
 /// Georganas et al., *Anatomy of high-performance deep learning convolutions*, arXiv:1808.05567 (direct convolution as
@@ -86,8 +92,18 @@ impl Conv<'_> {
         if raster.pixels() == 0 {
             return Ok(());
         }
-        let pixel_tasks = tasks(raster);
         let panels = self.weights.count();
+        let mut chunks = raster.pixels().div_ceil(CHUNK);
+        let threads = rayon::current_num_threads();
+        let mut pixel_tasks = tasks(raster);
+        if !matches!(store, Store::NormBackward(_)) {
+            // Without partial sums the cut is free: a few chunks are made as many as the threads can share evenly, unless
+            // they can share the panels.
+            if chunks < 8 * threads && (chunks > 1 || panels < threads) {
+                chunks = chunks.next_multiple_of(threads).min(raster.pixels());
+            }
+            pixel_tasks = chunks;
+        }
         // Small maps are also cut along the output channels, so that several threads have work.
         let groups = (8usize.div_ceil(pixel_tasks)).min(panels);
         let shared = Shared::new(output);
@@ -103,12 +119,18 @@ impl Conv<'_> {
             output: shared,
             sums,
         };
-        let chunks = raster.pixels().div_ceil(CHUNK);
+        // Chunks of CHUNK pixels, but where they were made smaller.
+        let pixels = raster.pixels();
+        let even = chunks > pixels.div_ceil(CHUNK);
+        let edge = |chunk: usize| match even {
+            true => border(pixels, chunks, chunk),
+            false => (chunk * CHUNK).min(pixels),
+        };
         for_each(pixel_tasks * groups, |task| {
             let (t, g) = (task / groups, task % groups);
             let panels = border(panels, groups, g)..border(panels, groups, g + 1);
             for chunk in border(chunks, pixel_tasks, t)..border(chunks, pixel_tasks, t + 1) {
-                plan.chunk(t, chunk, panels.clone());
+                plan.chunk(t, edge(chunk)..edge(chunk + 1), panels.clone());
             }
         });
         Ok(())
@@ -125,18 +147,35 @@ impl Conv<'_> {
 
     fn input_raster(&self) -> Raster {
         match self.source {
-            Source::Map(_, raster) | Source::NormRelu(_, raster, _) => raster,
+            Source::Map(_, raster) | Source::NormRelu(_, raster, _) | Source::Bf16(_, raster) => {
+                raster
+            }
         }
     }
 
     fn check(&self, output: &[f32], raster: &Raster, store: &Store<'_>) -> Result<(), KernelError> {
         const OP: &str = "convolution";
         let input = self.input_raster();
+        let bf16 = self.weights.element() == Element::Bf16Pair;
+        let mut rows = self.window.taps() * self.c_in;
         let data = match self.source {
-            Source::Map(data, _) => data,
+            Source::Map(data, _) => {
+                if bf16 {
+                    exactly(OP, "kernel over f32 in bf16", 1, self.window.taps())?;
+                    rows = rows.div_ceil(2);
+                }
+                data
+            }
+            Source::Bf16(data, _) => {
+                exactly(OP, "weight in bf16", 1, usize::from(bf16))?;
+                data
+            }
             Source::NormRelu(data, _, affine) => {
                 exactly(OP, "kernel of a normalised source", 1, self.window.taps())?;
                 affine.check(OP, self.c_in)?;
+                if bf16 {
+                    rows = rows.div_ceil(2);
+                }
                 data
             }
         };
@@ -148,22 +187,24 @@ impl Conv<'_> {
         }
         at_least(OP, "output", raster.len(), output.len())?;
         let c_out = self.weights.columns();
-        at_least(
-            OP,
-            "channels of the output",
-            raster.offset + c_out,
-            raster.stride,
-        )?;
-        exactly(
-            OP,
-            "rows of the weight",
-            self.window.taps() * self.c_in,
-            self.weights.k(),
-        )?;
+        let elements = match store {
+            Store::AffineBf16(_) => c_out.div_ceil(2),
+            _ => c_out,
+        };
+        let channels = raster.offset + elements;
+        at_least(OP, "channels of the output", channels, raster.stride)?;
+        exactly(OP, "rows of the weight", rows, self.weights.k())?;
         match store {
             Store::Overwrite => Ok(()),
             Store::Affine { affine, .. } => affine.check(OP, c_out),
-            Store::NormBackward(n) => n.check(OP, raster, c_out),
+            Store::AffineBf16(affine) => {
+                exactly(OP, "odd channels of pairs", 0, c_out % 2)?;
+                affine.check(OP, c_out)
+            }
+            Store::NormBackward(n) => {
+                exactly(OP, "gradient in bf16", 0, usize::from(bf16))?;
+                n.check(OP, raster, c_out)
+            }
         }
     }
 }
@@ -239,11 +280,11 @@ struct Places {
 }
 
 impl Plan<'_> {
-    /// Handles the panels `panels` of one chunk of pixels, as part of task `task`.
-    fn chunk(&self, task: usize, chunk: usize, panels: Range<usize>) {
-        let first = chunk * CHUNK;
+    /// Handles the panels `panels` of one chunk of at most [`CHUNK`] pixels, as part of task `task`.
+    fn chunk(&self, task: usize, pixels: Range<usize>, panels: Range<usize>) {
+        let first = pixels.start;
         let mut places = Places {
-            count: CHUNK.min(self.raster.pixels() - first),
+            count: pixels.len(),
             input: [0; CHUNK],
             output: [0; CHUNK],
         };
@@ -256,31 +297,28 @@ impl Plan<'_> {
             &mut places.input[..n],
         );
         self.raster.places(first, &mut places.output[..n]);
-        match self.conv.source {
-            Source::Map(data, _) => self.map(task, data, &places, panels),
-            Source::NormRelu(data, _, affine) => {
-                self.normalised(task, data, affine, &mut places, panels)
-            }
-        }
-    }
-
-    /// Normalises and rectifies the chunk's pixels into scratch memory, then multiplies them.
-    fn normalised(
-        &self,
-        task: usize,
-        data: &[f32],
-        affine: Affine<'_>,
-        places: &mut Places,
-        panels: Range<usize>,
-    ) {
-        let pitch = scratch_pitch(self.conv.c_in);
+        let bf16 = self.conv.weights.element() == Element::Bf16Pair;
+        let (data, affine) = match self.conv.source {
+            Source::Bf16(data, _) => return self.map(task, data, &places, panels),
+            Source::Map(data, _) if !bf16 => return self.map(task, data, &places, panels),
+            Source::Map(data, _) => (data, None),
+            Source::NormRelu(data, _, affine) => (data, Some(affine)),
+        };
+        // The pixels as the product takes them: normalised, rectified, rounded.
+        let pitch = scratch_pitch(self.conv.weights.k());
         with_scratch(places.count * pitch, |scratch| {
-            let pixels = &places.input[..places.count];
-            norm::affine_relu_rows(self.isa(), (data, pixels), affine, (scratch, pitch));
+            let rows = norm::Rows {
+                input: data,
+                places: &places.input[..n],
+                channels: self.conv.c_in,
+                affine,
+                bf16,
+            };
+            rows.write(self.isa(), scratch, pitch);
             for (i, place) in places.input.iter_mut().enumerate() {
                 *place = i * pitch;
             }
-            self.map(task, scratch, places, panels);
+            self.map(task, scratch, &places, panels);
         });
     }
 
@@ -290,7 +328,10 @@ impl Plan<'_> {
 
     /// Multiplies the chunk's pixels, tile by tile.
     fn map(&self, task: usize, data: &[f32], places: &Places, panels: Range<usize>) {
-        let width_k = self.conv.window.kernel[2] * self.conv.c_in;
+        let width_k = match self.conv.window.taps() {
+            1 => self.conv.weights.k(),
+            _ => self.conv.window.kernel[2] * self.conv.c_in,
+        };
         let shape = self.conv.weights.shape();
         let pixels = &places.input[..places.count];
         let runs = || Runs(pixels, 0);
@@ -378,6 +419,11 @@ impl Plan<'_> {
                 let (scale, shift) = (&affine.scale[channels.clone()], &affine.shift[channels]);
                 (Some((scale.as_ptr(), shift.as_ptr())), *relu)
             }
+            Store::AffineBf16(affine) => {
+                let channels = panel.start..panel.start + columns;
+                let (scale, shift) = (&affine.scale[channels.clone()], &affine.shift[channels]);
+                (Some((scale.as_ptr(), shift.as_ptr())), true)
+            }
             Store::NormBackward(norm) => {
                 // SAFETY: the assertion above bounds both operands (taps ascend).
                 return unsafe { self.backward(task, places, &tile, (panel.start, columns), norm) };
@@ -387,18 +433,24 @@ impl Plan<'_> {
         // SAFETY: the assertion above bounds the last element read of both operands (taps ascend), places ascend and the
         // last one is in bounds, and every pixel belongs to one chunk, every column to one panel, each to one task.
         unsafe {
-            let output = self.output.pointer(last + panel.start, columns).sub(last);
-            tile::compute_pixels(
-                self.isa(),
-                &tile,
-                &Pixels {
-                    output,
-                    places,
-                    columns,
-                    affine,
-                    relu,
-                },
-            );
+            let bf16 = matches!(self.store, Store::AffineBf16(_));
+            let (start, len) = if bf16 {
+                (panel.start / 2, columns.div_ceil(2))
+            } else {
+                (panel.start, columns)
+            };
+            let pixels = Pixels {
+                output: self.output.pointer(last + start, len).sub(last),
+                places,
+                columns,
+                affine,
+                relu,
+                bf16,
+            };
+            match self.conv.weights.element() {
+                Element::F32 => tile::compute_pixels(self.isa(), &tile, &pixels),
+                Element::Bf16Pair => tile::compute_pixels_bf16(self.isa(), &tile, &pixels),
+            }
         }
     }
 

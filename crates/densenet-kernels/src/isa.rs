@@ -82,6 +82,15 @@ impl Isa {
         })
     }
 
+    /// Whether it multiplies bf16 by itself; otherwise bf16 is widened, and no faster than f32.
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Kind::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
+    }
+
     /// The name in kernel ids, logs and `DENSENET_ISA`.
     pub fn name(self) -> &'static str {
         match self.0 {

@@ -4,6 +4,7 @@ use crate::{
     Buffer, Isa, KernelError,
     error::exactly,
     parallel::{Shared, for_each},
+    simd::bf16,
     tile::TileShape,
 };
 
@@ -16,12 +17,22 @@ pub enum Operand {
     BackwardInput,
 }
 
+/// What a weight's elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    /// One f32.
+    F32,
+    /// Two bf16 of consecutive `k`.
+    Bf16Pair,
+}
+
 /// A convolution's weight as panels: `[panel][tap · channel][register across]`, columns padded to whole registers.
 #[derive(Debug, Clone)]
 pub struct Panels {
     isa: Isa,
     shape: TileShape,
-    /// Taps times channels summed over.
+    element: Element,
+    /// Taps times channels summed over, in elements.
     k: usize,
     columns: usize,
     data: Buffer,
@@ -33,6 +44,7 @@ impl Panels {
         Panels {
             isa,
             shape: TileShape::of(isa),
+            element: Element::F32,
             k: 0,
             columns: 0,
             data: Buffer::default(),
@@ -117,7 +129,49 @@ impl Panels {
         Ok(panels)
     }
 
-    /// The weight as it was packed, `[row][column]`: `[tap][c_in][c_out]` for [`Operand::Forward`].
+    /// New panels holding `weight`, `[tap][c_in][c_out]`, rounded to bf16.
+    ///
+    /// # Errors
+    /// As [`Panels::pack`].
+    pub fn packed_bf16(
+        isa: Isa,
+        weight: &[f32],
+        [taps, c_in, c_out]: [usize; 3],
+    ) -> Result<Self, KernelError> {
+        let rows = taps * c_in;
+        exactly("pack", "weight", rows * c_out, weight.len())?;
+        let shape = TileShape::of(isa);
+        let k = rows.div_ceil(2);
+        let mut data = Buffer::zeroed(k * shape.padded(c_out));
+        let value = |row: usize, column: usize| {
+            let inside = row < rows && column < c_out;
+            u32::from(bf16(if inside {
+                weight[row * c_out + column]
+            } else {
+                0.0
+            }))
+        };
+        for (start, vectors) in shape.panels(c_out) {
+            let width = vectors * shape.lanes;
+            let panel = &mut data[start * k..][..width * k];
+            for (row, line) in panel.chunks_exact_mut(width).enumerate() {
+                for (j, pair) in line.iter_mut().enumerate() {
+                    let [first, second] = [2 * row, 2 * row + 1].map(|r| value(r, start + j));
+                    *pair = f32::from_bits(second << 16 | first);
+                }
+            }
+        }
+        Ok(Panels {
+            isa,
+            shape,
+            element: Element::Bf16Pair,
+            k,
+            columns: c_out,
+            data,
+        })
+    }
+
+    /// The f32 weight as it was packed, `[row][column]`: `[tap][c_in][c_out]` for [`Operand::Forward`].
     pub fn unpacked(&self) -> Vec<f32> {
         let mut weight = vec![0.0; self.k * self.columns];
         for (start, vectors, panel) in self.iter() {
@@ -143,7 +197,12 @@ impl Panels {
         self.shape
     }
 
-    /// Taps times channels summed over.
+    /// What the elements are.
+    pub(crate) fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Taps times channels summed over; pairs of them in bf16.
     pub fn k(&self) -> usize {
         self.k
     }

@@ -331,7 +331,11 @@ pub fn average_pool(
     }
     let shared = Shared::new(output);
     // A row of the output is a task; a single pixel over a whole map is cut along its channels instead.
-    let parts = if to.rows() == 1 { channels.div_ceil(256) } else { 1 };
+    let parts = if to.rows() == 1 {
+        channels.div_ceil(256)
+    } else {
+        1
+    };
     for_each(to.rows() * parts, |task| {
         let (row, part) = (task / parts, task % parts);
         let channels = border(channels, parts, part)..border(channels, parts, part + 1);
@@ -364,11 +368,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn add_activation_body<S: Simd>(
-    input: &[f32],
-    affine: Option<(&[f32], &[f32])>,
-    sum: &mut [f32],
-) {
+fn add_activation_body<S: Simd>(input: &[f32], affine: Option<(&[f32], &[f32])>, sum: &mut [f32]) {
     match affine {
         Some((scale, shift)) => {
             for (((s, x), scale), shift) in sum.iter_mut().zip(input).zip(scale).zip(shift) {

@@ -81,6 +81,55 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`]; `n ≤ LANES` elements from `p` are writable.
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    /// Of pairs of bf16 the first halves as f32.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn low(v: Self::V) -> Self::V;
+    /// Of pairs of bf16 the second halves as f32.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn high(v: Self::V) -> Self::V;
+    /// Stores the first `n` elements rounded to bf16.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`]; `n ≤ LANES` elements from `p` are writable.
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: Self::V, n: usize) {
+        let mut all = [0.0f32; 16];
+        // SAFETY: no register has more than 16 lanes; the caller says `n` elements are writable.
+        unsafe {
+            Self::store(all.as_mut_ptr(), v);
+            for (i, x) in all[..n].iter().enumerate() {
+                p.add(i).write(bf16(*x));
+            }
+        }
+    }
+}
+
+/// `x` rounded to the nearest bf16, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    if x.is_nan() { 0x7fc0 } else { rounded }
+}
+
+/// A whole register from `p`, or its first `many` elements.
+///
+/// # Safety
+/// As [`Simd::load_first`].
+#[inline(always)]
+pub(crate) unsafe fn load_some<S: Simd>(p: *const f32, many: usize) -> S::V {
+    // SAFETY: the caller guarantees the elements.
+    unsafe {
+        if many == S::LANES {
+            S::load(p)
+        } else {
+            S::load_first(p, many)
+        }
+    }
 }
 
 /// `a · b + c`, fused where the instruction set does it in hardware.

@@ -6,7 +6,7 @@
 //!
 //! A convolution has the pixels as rows, the input channels as `k`, the kernel's rows as taps and packed weights as `b`.
 //! A weight gradient has the input channels as rows, the pixels as `k` and the output's gradient as `b`. Both are this
-//! sum, so both are this kernel.
+//! sum, so both are this kernel. In bf16 an element is a pair: `k` counts pairs, and a multiply-add takes two of each.
 
 use crate::{isa::dispatch, simd::Simd};
 
@@ -49,6 +49,8 @@ pub(crate) struct Pixels<'a> {
     /// `columns` values each; without them the product itself is stored.
     pub affine: Option<(*const f32, *const f32)>,
     pub relu: bool,
+    /// Store bf16, two to an element: `places` then count pairs.
+    pub bf16: bool,
 }
 
 /// The tiles of an instruction set.
@@ -117,7 +119,7 @@ fn shape_of<S: Simd>() -> TileShape {
 /// # Safety
 /// As [`Tile`] says; `product` has room for `rows` rows of `vectors` registers.
 pub(crate) unsafe fn compute(isa: crate::Isa, tile: &Tile<'_>, product: &Product) {
-    dispatch!(fn run(tile: &Tile<'_>, product: &Product) = any_size);
+    dispatch!(fn run(tile: &Tile<'_>, product: &Product) = f32_size);
     run(isa, tile, product)
 }
 
@@ -126,8 +128,84 @@ pub(crate) unsafe fn compute(isa: crate::Isa, tile: &Tile<'_>, product: &Product
 /// # Safety
 /// As [`Tile`] says; `pixels` has a place for every row, with room for its columns, and the columns fit the registers.
 pub(crate) unsafe fn compute_pixels(isa: crate::Isa, tile: &Tile<'_>, pixels: &Pixels<'_>) {
-    dispatch!(fn run(tile: &Tile<'_>, pixels: &Pixels<'_>) = any_size);
+    dispatch!(fn run(tile: &Tile<'_>, pixels: &Pixels<'_>) = f32_size);
     run(isa, tile, pixels)
+}
+
+/// [`compute_pixels`] of operands that are pairs of bf16, summed in f32: by the processor's own dot product, or by
+/// widening both halves.
+///
+/// # Safety
+/// As [`compute_pixels`].
+pub(crate) unsafe fn compute_pixels_bf16(isa: crate::Isa, tile: &Tile<'_>, pixels: &Pixels<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    fn native(tile: &Tile<'_>, pixels: &Pixels<'_>) {
+        any_size::<crate::simd::Avx512, Dot>(tile, pixels)
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_bf16() {
+        // SAFETY: the processor has these features, as `has_bf16` detected.
+        return unsafe { native(tile, pixels) };
+    }
+    dispatch!(fn run(tile: &Tile<'_>, pixels: &Pixels<'_>) = widened_size);
+    run(isa, tile, pixels)
+}
+
+/// How an element of both operands adds to a sum.
+trait MultiplyAdd<S: Simd> {
+    /// # Safety
+    /// The processor has `S` and what else the shell around us asks for.
+    unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V;
+}
+
+/// f32.
+struct Fused;
+
+impl<S: Simd> MultiplyAdd<S> for Fused {
+    #[inline(always)]
+    unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V {
+        // SAFETY: the caller has the instruction set.
+        unsafe { S::fma(a, b, sum) }
+    }
+}
+
+/// Pairs of bf16, by the processor's dot product.
+#[cfg(target_arch = "x86_64")]
+struct Dot;
+
+#[cfg(target_arch = "x86_64")]
+impl MultiplyAdd<crate::simd::Avx512> for Dot {
+    #[inline(always)]
+    unsafe fn step(
+        a: std::arch::x86_64::__m512,
+        b: std::arch::x86_64::__m512,
+        sum: std::arch::x86_64::__m512,
+    ) -> std::arch::x86_64::__m512 {
+        // SAFETY: the shell has AVX512_BF16.
+        unsafe { crate::simd::Avx512::dot(a, b, sum) }
+    }
+}
+
+/// Pairs of bf16, widened to f32.
+struct Widened;
+
+impl<S: Simd> MultiplyAdd<S> for Widened {
+    #[inline(always)]
+    unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V {
+        // SAFETY: the caller has the instruction set.
+        unsafe { S::fma(S::high(a), S::high(b), S::fma(S::low(a), S::low(b), sum)) }
+    }
+}
+
+#[inline(always)]
+fn f32_size<S: Simd>(tile: &Tile<'_>, target: &impl Target) {
+    any_size::<S, Fused>(tile, target)
+}
+
+#[inline(always)]
+fn widened_size<S: Simd>(tile: &Tile<'_>, target: &impl Target) {
+    any_size::<S, Widened>(tile, target)
 }
 
 /// What becomes of a tile's sums.
@@ -202,7 +280,10 @@ impl Target for Pixels<'_> {
             for (row, place) in sums.iter().zip(self.places) {
                 let pixel = self.output.add(*place);
                 for (j, v) in row.iter().enumerate() {
-                    if j + 1 < NV || last == S::LANES {
+                    if self.bf16 {
+                        let width = if j + 1 < NV { S::LANES } else { last };
+                        S::store_bf16(pixel.cast::<u16>().add(j * S::LANES), *v, width);
+                    } else if j + 1 < NV || last == S::LANES {
                         S::store(pixel.add(j * S::LANES), *v);
                     } else {
                         S::store_first(pixel.add(j * S::LANES), *v, last);
@@ -215,23 +296,23 @@ impl Target for Pixels<'_> {
 
 /// Picks the body with the right number of rows and registers.
 #[inline(always)]
-fn any_size<S: Simd>(tile: &Tile<'_>, target: &impl Target) {
+fn any_size<S: Simd, A: MultiplyAdd<S>>(tile: &Tile<'_>, target: &impl Target) {
     match tile.vectors {
-        1 => any_rows::<S, 1>(tile, target),
-        2 => any_rows::<S, 2>(tile, target),
-        3 if S::MR[2] > 0 => any_rows::<S, 3>(tile, target),
-        4 if S::MR[3] > 0 => any_rows::<S, 4>(tile, target),
+        1 => any_rows::<S, A, 1>(tile, target),
+        2 => any_rows::<S, A, 2>(tile, target),
+        3 if S::MR[2] > 0 => any_rows::<S, A, 3>(tile, target),
+        4 if S::MR[3] > 0 => any_rows::<S, A, 4>(tile, target),
         n => unreachable!("a tile of {n} registers"),
     }
 }
 
 #[inline(always)]
-fn any_rows<S: Simd, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
+fn any_rows<S: Simd, A: MultiplyAdd<S>, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
     macro_rules! rows {
         ($($rows:literal)*) => {
             match tile.rows {
                 // SAFETY: the caller of `compute` guarantees the operands; the shell around us has the instruction set.
-                $($rows if $rows <= S::MR[NV - 1] => unsafe { body::<S, $rows, NV>(tile, target) },)*
+                $($rows if $rows <= S::MR[NV - 1] => unsafe { body::<S, A, $rows, NV>(tile, target) },)*
                 n => unreachable!("a tile of {n} rows"),
             }
         };
@@ -242,7 +323,10 @@ fn any_rows<S: Simd, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
 /// # Safety
 /// The operands are as [`Tile`] says; the processor has `S`.
 #[inline(always)]
-unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
+unsafe fn body<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
+    tile: &Tile<'_>,
+    target: &impl Target,
+) {
     // SAFETY: every pointer below is one that the formula names, which `Tile`'s maker guarantees.
     unsafe {
         let mut sums = target.start::<S, MR, NV>();
@@ -257,7 +341,7 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize>(tile: &Tile<'_>, targe
                 for (r, row) in sums.iter_mut().enumerate() {
                     let value = S::splat(a.add(r * tile.a_row));
                     for (v, o) in row.iter_mut().zip(operand) {
-                        *v = S::fma(value, o, *v);
+                        *v = A::step(value, o, *v);
                     }
                 }
                 a = a.add(tile.a_k);

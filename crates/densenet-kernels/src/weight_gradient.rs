@@ -79,6 +79,10 @@ impl WeightGradient<'_> {
                 affine.check(OP, self.c_in)?;
                 (data, raster)
             }
+            Source::Bf16(data, raster) => {
+                exactly(OP, "source in bf16", 0, 1)?;
+                (data, raster)
+            }
         };
         check_source(OP, &self.window, self.c_in, data, &input)?;
         let spatial = self.window.output(input.spatial).unwrap_or([0; 3]);
@@ -113,7 +117,7 @@ impl WeightGradient<'_> {
             partials: Shared::new(partials),
         };
         match self.source {
-            Source::Map(..) => work.map(data, &input),
+            Source::Map(..) | Source::Bf16(..) => work.map(data, &input),
             Source::NormRelu(_, _, affine) => work.normalised(data, &input, affine),
         }
         work.reduce(grad_weight);

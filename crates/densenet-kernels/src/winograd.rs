@@ -30,8 +30,8 @@ use crate::{
     parallel::{Shared, border, for_each, with_scratch},
     tile::{self, Product, Tile},
 };
-use transform::{Input, Output, Sign, Transform};
 pub use stem::{Stem, StemWeights};
+use transform::{Input, Output, Sign, Transform};
 pub use weights::{Tiles, WinogradWeights};
 
 /// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
@@ -88,10 +88,7 @@ impl Winograd<'_> {
         let most = (TILES / mr).max(1) * mr;
         // A tile's result does not depend on its group, so groups may suit the number of threads.
         let threads = rayon::current_num_threads();
-        let groups = total
-            .div_ceil(most)
-            .next_multiple_of(threads)
-            .min(total);
+        let groups = total.div_ceil(most).next_multiple_of(threads).min(total);
         let pass = Pass {
             winograd: self,
             tiles,
@@ -136,26 +133,24 @@ impl Pass<'_> {
                 self.patch(tile, pixels);
             }
             for depth in 0..axes[0].patch() {
+                // Bᵀ along the depth: this plane, and that one to add or subtract.
+                let (this, that) = match (axes[0], depth) {
+                    (Transform::Identity, _) => (0, None),
+                    (_, 0) => (0, Some((2, Sign::Minus))),
+                    (_, 1) => (1, Some((2, Sign::Plus))),
+                    (_, 2) => (2, Some((1, Sign::Minus))),
+                    _ => (1, Some((3, Sign::Minus))),
+                };
                 for (i, tile) in pixels[..count].iter().enumerate() {
                     let next = pixels[..count].get(i + 1);
-                    let at = |d: usize| &tile[d * plane..(d + 1) * plane];
-                    // Bᵀ along the depth, a pair of planes at a time.
-                    let (first, second) = match (axes[0], depth) {
-                        (Transform::Identity, _) => (at(0), None),
-                        (_, 0) => (at(0), Some((at(2), Sign::Minus))),
-                        (_, 1) => (at(1), Some((at(2), Sign::Plus))),
-                        (_, 2) => (at(2), Some((at(1), Sign::Minus))),
-                        _ => (at(1), Some((at(3), Sign::Minus))),
-                    };
-                    // Every depth asks for a plane of the next tile.
-                    let ahead = match next {
-                        Some(next) => &next[depth * plane..(depth + 1) * plane],
+                    let ahead = |depth: usize| match next {
+                        Some(next) => &next[depth * plane..][..plane],
                         None => &[],
                     };
                     let patch = Input {
-                        pixels: first,
-                        second,
-                        ahead,
+                        pixels: &tile[this * plane..][..plane],
+                        second: that.map(|(depth, sign)| (&tile[depth * plane..][..plane], sign)),
+                        ahead: [ahead(this), that.map_or(&[], |(depth, _)| ahead(depth))],
                         channels: w.c_in(),
                         target: patches[i * row..].as_mut_ptr(),
                         pitch: patch_pitch,

@@ -166,7 +166,11 @@ fn badly_scaled_inputs() {
             for way in [Way::Tiles(Tiles::Two), Way::Tiles(Tiles::Four), Way::Stem] {
                 let error = error(&x, isa, 16, way);
                 println!("{} {way:?} {spatial:?}: {error:.1e}", isa.name());
-                assert!(error < 2e-4, "{} {way:?} {spatial:?}: {error:.1e}", isa.name());
+                assert!(
+                    error < 2e-4,
+                    "{} {way:?} {spatial:?}: {error:.1e}",
+                    isa.name()
+                );
             }
         }
     }
@@ -176,7 +180,7 @@ fn badly_scaled_inputs() {
 #[test]
 fn the_size_of_the_map_chooses_the_tiles() {
     let (plane, cube) = (Window::cube(2, 3, 1, 1), Window::cube(3, 3, 1, 1));
-    let choose = WinogradWeights::choose;
+    let choose = |window, spatial| WinogradWeights::choose(window, spatial, false);
     assert_eq!(choose(&plane, [1, 56, 56]), Some(Tiles::Four));
     assert_eq!(choose(&plane, [1, 14, 14]), Some(Tiles::Two));
     assert_eq!(choose(&plane, [1, 3, 3]), None);
@@ -184,6 +188,7 @@ fn the_size_of_the_map_chooses_the_tiles() {
     assert_eq!(choose(&cube, [4, 4, 4]), Some(Tiles::Two));
     assert_eq!(choose(&cube, [2, 2, 2]), None);
     assert_eq!(choose(&Window::POINT, [1, 56, 56]), None);
+    assert_eq!(WinogradWeights::choose(&plane, [1, 14, 14], true), None);
 }
 
 #[test]

@@ -46,4 +46,4 @@ pub use error::NetworkError;
 pub use input::Input;
 pub use network::{Network, NetworkOptions};
 pub use parameters::ParameterView;
-pub use predictor::{Feature, Output, Predictor, StageTime};
+pub use predictor::{Dtype, Feature, Output, Predictor, PredictorOptions, StageTime};

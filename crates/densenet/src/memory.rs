@@ -35,12 +35,13 @@ pub fn estimate(
     let trace = architecture.trace(spatial)?;
     let parameters = plan.table.learned * size_of::<f32>();
     let buffers = plan.table.buffers * size_of::<f32>();
-    let run = predictor::Sizes::new(&plan, &trace, batch).total() * size_of::<f32>();
+    let schedule = predictor::Schedule::new(&plan, &trace, batch, true);
+    let run = predictor::Sizes::new(&plan, &trace, &schedule).total() * size_of::<f32>();
     let layers = plan.blocks.iter().flat_map(|b| &b.layers);
     let transformed: usize = layers
         .filter_map(|layer| {
             let (conv, spatial) = (layer.last(), trace.layers[layer.index].spatial);
-            let tiles = WinogradWeights::choose(&conv.window, spatial)?;
+            let tiles = WinogradWeights::choose(&conv.window, spatial, false)?;
             let [c_in, c_out] = [conv.c_in, conv.c_out];
             Some(WinogradWeights::elements(&conv.window, tiles, c_in, c_out))
         })

@@ -9,7 +9,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     parallel::Shared,
-    simd::{Simd, fma, relu},
+    simd::{Simd, fma, load_some, relu},
 };
 
 dispatch! {
@@ -24,42 +24,66 @@ fn affine_relu_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output
     }
 }
 
+/// Pixels on their way into a product: `relu(scale[c]·input[places[r] + c] + shift[c])`, or the input itself.
+pub(crate) struct Rows<'a> {
+    pub input: &'a [f32],
+    pub places: &'a [usize],
+    pub channels: usize,
+    pub affine: Option<Affine<'a>>,
+    /// Round to bf16, two to an element; an odd last channel gets a zero beside it.
+    pub bf16: bool,
+}
+
+impl Rows<'_> {
+    /// Writes the pixels to `output`, `pitch` elements apart.
+    pub(crate) fn write(&self, isa: Isa, output: &mut [f32], pitch: usize) {
+        write_rows(isa, self, output, pitch);
+    }
+}
+
 dispatch! {
-    /// `output[r·pitch + c] = relu(scale[c]·input[places[r] + c] + shift[c])`: the pixels of a chunk.
-    pub(crate) fn affine_relu_rows(
-        source: (&[f32], &[usize]),
-        affine: Affine<'_>,
-        target: (&mut [f32], usize),
-    ) = affine_relu_rows_body
+    fn write_rows(rows: &Rows<'_>, output: &mut [f32], pitch: usize) = write_rows_body
 }
 
 #[inline(always)]
-fn affine_relu_rows_body<S: Simd>(
-    (input, places): (&[f32], &[usize]),
-    affine: Affine<'_>,
-    (output, pitch): (&mut [f32], usize),
-) {
-    let channels = affine.scale.len();
-    let whole = channels - channels % S::LANES;
-    let rest = channels - whole;
-    let shift = &affine.shift[..channels];
-    for (row, place) in output.chunks_exact_mut(pitch).zip(places) {
-        let (pixel, row) = (&input[*place..place + channels], &mut row[..channels]);
-        let (x, y) = (pixel.as_ptr(), row.as_mut_ptr());
-        let (a, b) = (affine.scale.as_ptr(), shift.as_ptr());
-        // SAFETY: all four hold `channels` elements; the shell around us has the instruction set.
-        unsafe {
-            let mut c = 0;
-            while c < whole {
-                let v = S::fma(S::load(a.add(c)), S::load(x.add(c)), S::load(b.add(c)));
-                S::store(y.add(c), S::relu(v));
-                c += S::LANES;
+fn write_rows_body<S: Simd>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
+    let n = rows.channels;
+    assert!(
+        rows.affine
+            .is_none_or(|a| a.scale.len() == n && a.shift.len() == n)
+    );
+    for (row, place) in output.chunks_exact_mut(pitch).zip(rows.places) {
+        let x = rows.input[*place..place + n].as_ptr();
+        let y = if rows.bf16 {
+            row[..n.div_ceil(2)].as_mut_ptr()
+        } else {
+            row[..n].as_mut_ptr()
+        };
+        let mut c = 0;
+        while c < n {
+            let many = S::LANES.min(n - c);
+            // SAFETY: the pixel, the affine map and the row hold `n` elements, as sliced and asserted above; the shell
+            // around us has the instruction set.
+            unsafe {
+                let mut v = load_some::<S>(x.add(c), many);
+                if let Some(affine) = rows.affine {
+                    let scale = load_some::<S>(affine.scale.as_ptr().add(c), many);
+                    let shift = load_some::<S>(affine.shift.as_ptr().add(c), many);
+                    v = S::relu(S::fma(scale, v, shift));
+                }
+                if rows.bf16 {
+                    S::store_bf16(y.cast::<u16>().add(c), v, many);
+                } else if many == S::LANES {
+                    S::store(y.add(c), v);
+                } else {
+                    S::store_first(y.add(c), v, many);
+                }
             }
-            if rest > 0 {
-                let load = |p: *const f32| S::load_first(p.add(whole), rest);
-                let v = S::fma(load(a), load(x), load(b));
-                S::store_first(y.add(whole), S::relu(v), rest);
-            }
+            c += S::LANES;
+        }
+        if rows.bf16 && n % 2 == 1 {
+            // SAFETY: the row holds a whole pair for the last channel.
+            unsafe { y.cast::<u16>().add(n).write(0) };
         }
     }
 }

@@ -67,6 +67,19 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn low(v: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+    }
+    #[inline(always)]
+    unsafe fn high(v: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let mask = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(v), mask))
+        }
+    }
+    #[inline(always)]
     unsafe fn set(x: f32) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_set1_ps(x) }

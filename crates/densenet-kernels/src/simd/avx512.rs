@@ -60,12 +60,44 @@ impl Simd for Avx512 {
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
         // The instruction gives `b` where either is NaN, so a NaN in `a` is put back.
         // SAFETY: the caller has AVX-512.
-        unsafe { _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a) }
+        unsafe {
+            _mm512_mask_mov_ps(
+                _mm512_max_ps(a, b),
+                _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q),
+                a,
+            )
+        }
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: the caller has AVX-512; any address may be asked for.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn low(v: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v))) }
+    }
+    #[inline(always)]
+    unsafe fn high(v: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let mask = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), mask))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m512, n: usize) {
+        // SAFETY: the caller has AVX-512; masked elements are not touched.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0));
+            _mm256_mask_storeu_epi16(p.cast(), first(n), _mm512_cvtepi32_epi16(rounded));
+        }
     }
     #[inline(always)]
     unsafe fn set(x: f32) -> __m512 {
@@ -81,6 +113,20 @@ impl Simd for Avx512 {
     unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
         // SAFETY: the caller has AVX-512; masked elements are not touched.
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
+    }
+}
+
+impl Avx512 {
+    /// Adds the products of pairs of bf16.
+    ///
+    /// # Safety
+    /// The processor has AVX512_BF16.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(crate) unsafe fn dot(a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: both are 64 bytes of plain data.
+        let pairs = |v: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
+        _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
     }
 }
 

@@ -63,6 +63,19 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
+    unsafe fn low(v: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn high(v: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe {
+            let mask = vdupq_n_u32(0xffff_0000);
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), mask))
+        }
+    }
+    #[inline(always)]
     unsafe fn set(x: f32) -> float32x4_t {
         // SAFETY: the caller has NEON.
         unsafe { vdupq_n_f32(x) }

@@ -49,10 +49,24 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn max(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| if b[i] > a[i] || b[i].is_nan() { b[i] } else { a[i] })
+        std::array::from_fn(|i| {
+            if b[i] > a[i] || b[i].is_nan() {
+                b[i]
+            } else {
+                a[i]
+            }
+        })
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
+    unsafe fn low(v: [f32; 4]) -> [f32; 4] {
+        v.map(|x| f32::from_bits(x.to_bits() << 16))
+    }
+    #[inline(always)]
+    unsafe fn high(v: [f32; 4]) -> [f32; 4] {
+        v.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000))
+    }
     #[inline(always)]
     unsafe fn set(x: f32) -> [f32; 4] {
         [x; 4]

@@ -214,7 +214,7 @@ impl Pass<'_> {
                 let patch = Input {
                     pixels: &pixels,
                     second: None,
-                    ahead: &[],
+                    ahead: [&[]; 2],
                     channels: line,
                     target: patches[i * line..].as_mut_ptr(),
                     pitch: point_pitch,
@@ -223,12 +223,21 @@ impl Pass<'_> {
                 unsafe { transform::input(w.isa, Transform::F3, &patch) };
             }
             for first in (0..depths).step_by(ROWS) {
-                let many = if depths == 1 { count } else { ROWS.min(depths - first) };
+                let many = if depths == 1 {
+                    count
+                } else {
+                    ROWS.min(depths - first)
+                };
                 // From one row to the next: the next tile, or the next depth of the same.
-                let step = if depths == 1 { line } else { w.window.stride[0] * slice };
+                let step = if depths == 1 {
+                    line
+                } else {
+                    w.window.stride[0] * slice
+                };
                 let start = first * w.window.stride[0] * slice;
                 for point in 0..POINTS {
-                    let patch = &patches[point * point_pitch + start..][..(many - 1) * step + w.rows()];
+                    let patch =
+                        &patches[point * point_pitch + start..][..(many - 1) * step + w.rows()];
                     let product = &mut products[point * product_pitch..][..many * width];
                     self.multiply(point, (patch, step), product);
                 }
@@ -258,11 +267,7 @@ impl Pass<'_> {
     /// `[sample, height, width]` of a tile's first output pixel.
     fn place(&self, tile: usize) -> [usize; 3] {
         let [th, tw] = self.tiles;
-        [
-            tile / (th * tw),
-            tile / tw % th * TILE,
-            tile % tw * TILE,
-        ]
+        [tile / (th * tw), tile / tw % th * TILE, tile % tw * TILE]
     }
 
     /// Copies a tile's patch: `[height][width]` of squares, each `[depth][φy][φx][channel]`, zero outside the map.

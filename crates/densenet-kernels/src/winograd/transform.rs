@@ -2,7 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use crate::{isa::dispatch, simd::Simd};
+use crate::{
+    isa::dispatch,
+    simd::{Simd, load_some},
+};
 
 /// The transform along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,8 +125,8 @@ pub(super) struct Input<'a> {
     pub pixels: &'a [*const f32],
     /// A second patch to add or subtract: the transform along the depth.
     pub second: Option<(&'a [*const f32], Sign)>,
-    /// Pixels that will be read soon.
-    pub ahead: &'a [*const f32],
+    /// Pixels that will be read soon: those of the next patch and of the one to add to it.
+    pub ahead: [&'a [*const f32]; 2],
     pub channels: usize,
     /// Where the first pixel of the transformed patch goes, and how far apart they lie.
     pub target: *mut f32,
@@ -193,18 +196,24 @@ unsafe fn input_pair<S: Simd, const P: usize, const SIGN: usize>(
         while c < patch.channels {
             let many = S::LANES.min(patch.channels - c);
             // Columns first, then rows. Not zeroed: that would be a call of its own.
-            for pixel in patch.ahead {
-                S::prefetch(pixel.wrapping_add(c));
+            for pixels in patch.ahead {
+                for pixel in pixels {
+                    S::prefetch(pixel.wrapping_add(c));
+                }
             }
             let mut half = MaybeUninit::<[[S::V; P]; P]>::uninit();
             let half = half.as_mut_ptr().cast::<S::V>();
             for x in 0..P {
                 let mut column = [S::zero(); P];
                 for (y, v) in column.iter_mut().enumerate() {
-                    *v = load::<S>(pixels[y * P + x].add(c), many);
+                    *v = load_some::<S>(pixels[y * P + x].add(c), many);
                     if SIGN > 0 {
-                        let other = load::<S>(second[y * P + x].add(c), many);
-                        *v = if SIGN == 1 { S::add(*v, other) } else { S::sub(*v, other) };
+                        let other = load_some::<S>(second[y * P + x].add(c), many);
+                        *v = if SIGN == 1 {
+                            S::add(*v, other)
+                        } else {
+                            S::sub(*v, other)
+                        };
                     }
                 }
                 let column = input_axis::<S, P>(column);
@@ -219,20 +228,6 @@ unsafe fn input_pair<S: Simd, const P: usize, const SIGN: usize>(
                 }
             }
             c += S::LANES;
-        }
-    }
-}
-
-/// # Safety
-/// `many` elements from `p` are readable.
-#[inline(always)]
-unsafe fn load<S: Simd>(p: *const f32, many: usize) -> S::V {
-    // SAFETY: the caller guarantees the elements.
-    unsafe {
-        if many == S::LANES {
-            S::load(p)
-        } else {
-            S::load_first(p, many)
         }
     }
 }
@@ -384,8 +379,8 @@ unsafe fn finish<S: Simd>(tile: &Output<'_>, mut v: S::V, c: usize, many: usize)
     // SAFETY: the affine map holds `channels` values, of which `many` are left.
     unsafe {
         if let Some((scale, shift)) = tile.affine {
-            let scale = load::<S>(scale.as_ptr().add(c), many);
-            v = S::fma(scale, v, load::<S>(shift.as_ptr().add(c), many));
+            let scale = load_some::<S>(scale.as_ptr().add(c), many);
+            v = S::fma(scale, v, load_some::<S>(shift.as_ptr().add(c), many));
         }
         if tile.relu { S::relu(v) } else { v }
     }

@@ -65,20 +65,26 @@ impl WinogradWeights {
     ///
     /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.3 of its products; to fetch a
     /// weight from memory once takes as long as 18 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 25 GB/s), and on
-    /// small maps that counts. The batch does not, so that a sample's result does not depend on it.
-    pub fn choose(window: &Window, spatial: [usize; 3]) -> Option<Tiles> {
+    /// small maps that counts. The batch does not, so that a sample's result does not depend on it. A direct convolution
+    /// in bf16 costs half; tiles compute in f32, as their transforms would lose more bits than bf16 has.
+    pub fn choose(window: &Window, spatial: [usize; 3], direct_bf16: bool) -> Option<Tiles> {
         if !Self::fits(window) {
             return None;
         }
         let fetch = |weights: usize| 18 * weights;
         let direct = spatial.iter().product::<usize>() * window.taps() + fetch(window.taps());
+        let direct = if direct_bf16 { direct / 2 } else { direct };
         let cost = |tiles: Tiles| {
             let axes = tiles.axes(window);
-            let count: usize = (0..3).map(|a| spatial[a].div_ceil(axes[a].tile())).product();
+            let count: usize = (0..3)
+                .map(|a| spatial[a].div_ceil(axes[a].tile()))
+                .product();
             let points: usize = axes.iter().map(|a| a.patch()).product();
             count * points * 13 / 10 + fetch(points)
         };
-        let best = [Tiles::Four, Tiles::Two].into_iter().min_by_key(|t| cost(*t));
+        let best = [Tiles::Four, Tiles::Two]
+            .into_iter()
+            .min_by_key(|t| cost(*t));
         best.filter(|tiles| cost(*tiles) < direct)
     }
 
@@ -109,7 +115,11 @@ impl WinogradWeights {
         [c_in, c_out]: [usize; 2],
         operand: Operand,
     ) -> Result<(), KernelError> {
-        let taps = if self.axes[0] == Transform::Identity { 9 } else { 27 };
+        let taps = if self.axes[0] == Transform::Identity {
+            9
+        } else {
+            27
+        };
         exactly("winograd", "weight", taps * c_in * c_out, weight.len())?;
         (self.c_in, self.c_out) = match operand {
             Operand::Forward => (c_in, c_out),

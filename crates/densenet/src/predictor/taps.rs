@@ -56,6 +56,11 @@ impl Taps {
         self.wanted.into_iter().filter_map(|w| w.found).collect()
     }
 
+    /// Whether nothing was asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
     fn wants(&self, layer: usize) -> bool {
         self.wanted.iter().any(|w| w.layer == layer)
     }

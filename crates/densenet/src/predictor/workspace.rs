@@ -3,21 +3,24 @@
 use densenet_kernels::{Buffer, Raster};
 use densenet_spec::Trace;
 
+use super::Schedule;
 use crate::plan::Plan;
 
 /// Buffers of one run. They only grow, so that steady work allocates nothing.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    /// The input with the stem's padding around it.
+    /// A group's input with the stem's padding around it.
     pub image: Buffer,
     /// The stem's output before its pooling.
     pub map: Buffer,
     /// The dense block's buffer; transitions read one block and write the next in place of it.
     pub block: Buffer,
-    /// A layer's bottleneck with a border of one pixel (or a plain layer's rectified input).
+    /// A layer's bottleneck, with a border where its convolution needs one (or a plain layer's rectified input).
     pub bottleneck: Buffer,
     /// A transition's input after pooling; the classifier's input.
     pub pooled: Buffer,
+    /// The whole batch between two segments: what the next reads and what the next leaves.
+    pub carry: [Buffer; 2],
 }
 
 /// How long each buffer of a [`Workspace`] must be.
@@ -28,55 +31,63 @@ pub(crate) struct Sizes {
     pub block: usize,
     pub bottleneck: usize,
     pub pooled: usize,
+    pub carry: usize,
 }
 
 impl Sizes {
-    pub(crate) fn new(plan: &Plan, trace: &Trace, batch: usize) -> Self {
+    pub(crate) fn new(plan: &Plan, trace: &Trace, schedule: &Schedule) -> Self {
         let stem = &plan.stem.conv;
-        let image = Raster::dense(batch, trace.input, stem.c_in).with_halo(stem.window.padding);
+        let first = schedule.group(0);
+        let image = Raster::dense(first, trace.input, stem.c_in).with_halo(stem.window.padding);
         let mut sizes = Sizes {
             image: image.len(),
             ..Sizes::default()
         };
         if plan.stem.pool.is_some() {
-            sizes.map = Raster::dense(batch, trace.layers[0].spatial, stem.c_out).len();
+            sizes.map = Raster::dense(first, trace.layers[0].spatial, stem.c_out).len();
         }
-        for block in &plan.blocks {
+        for (i, block) in plan.blocks.iter().enumerate() {
             let spatial = trace.layers[block.layers[0].index].spatial;
-            sizes.block = sizes
-                .block
-                .max(Raster::dense(batch, spatial, block.c_out).len());
+            let dense = |channels| Raster::dense(schedule.group(i), spatial, channels);
+            sizes.block = sizes.block.max(dense(block.c_out).len());
             for layer in &block.layers {
                 let conv = layer.last();
-                let padded =
-                    Raster::dense(batch, spatial, conv.c_in).with_halo(conv.window.padding);
+                let padded = dense(conv.c_in).with_halo(conv.window.padding);
                 sizes.bottleneck = sizes.bottleneck.max(padded.len());
             }
         }
-        sizes.pooled = batch * plan.classifier.c_in;
-        for transition in &plan.transitions {
+        let last = schedule.group(plan.blocks.len() - 1);
+        sizes.pooled = last * plan.classifier.c_in;
+        for (i, transition) in plan.transitions.iter().enumerate() {
             let spatial = trace.layers[transition.norm.layer + 3].spatial;
-            let pooled = Raster::dense(batch, spatial, transition.conv.c_in);
+            let pooled = Raster::dense(schedule.group(i), spatial, transition.conv.c_in);
             sizes.pooled = sizes.pooled.max(pooled.len());
+            if schedule.segments.iter().any(|s| s.blocks.end == i + 1) {
+                let left = Raster::dense(schedule.batch, spatial, transition.conv.c_out);
+                sizes.carry = sizes.carry.max(left.len());
+            }
         }
         sizes
     }
 
     /// Elements of all buffers.
     pub(crate) fn total(&self) -> usize {
-        self.image + self.map + self.block + self.bottleneck + self.pooled
+        self.image + self.map + self.block + self.bottleneck + self.pooled + 2 * self.carry
     }
 }
 
 impl Workspace {
     /// Grows the buffers that are too short.
     pub(crate) fn reserve(&mut self, sizes: &Sizes) {
+        let [left, right] = &mut self.carry;
         for (buffer, len) in [
             (&mut self.image, sizes.image),
             (&mut self.map, sizes.map),
             (&mut self.block, sizes.block),
             (&mut self.bottleneck, sizes.bottleneck),
             (&mut self.pooled, sizes.pooled),
+            (left, sizes.carry),
+            (right, sizes.carry),
         ] {
             if buffer.len() < len {
                 *buffer = Buffer::zeroed(len);

@@ -1,0 +1,356 @@
+//! One pass through the network.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use densenet_kernels::{
+    Raster,
+    conv::{Conv as Convolution, Source, Store},
+    norm::{self, Affine},
+    pool,
+    winograd::{Stem, Winograd},
+};
+use densenet_spec::{Trace, Window};
+
+use super::{LayerWeights, Predictor, Schedule, Taps, Workspace, weights::Way};
+use crate::{Input, NetworkError, plan::DenseLayer};
+
+/// A pass under way.
+pub(super) struct Run<'a> {
+    predictor: &'a Predictor,
+    trace: &'a Trace,
+    work: &'a mut Workspace,
+    taps: &'a mut Taps,
+    /// Samples that pass at a time at the moment.
+    batch: usize,
+    /// Time spent in each stage.
+    pub times: Vec<Duration>,
+}
+
+/// Where a transition leaves its output.
+enum Target {
+    /// In the buffer that the next block of the segment goes on with.
+    Block,
+    /// Among the whole batch's, from this sample on.
+    Carry(usize),
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        predictor: &'a Predictor,
+        trace: &'a Trace,
+        work: &'a mut Workspace,
+        taps: &'a mut Taps,
+    ) -> Self {
+        let stages = predictor.plan.architecture.stages().len();
+        Run {
+            predictor,
+            trace,
+            work,
+            taps,
+            batch: 0,
+            times: vec![Duration::ZERO; stages],
+        }
+    }
+
+    /// The logits of the whole batch.
+    pub(super) fn all(
+        &mut self,
+        input: Input<'_>,
+        schedule: &Schedule,
+    ) -> Result<Vec<f32>, NetworkError> {
+        let plan = &self.predictor.plan;
+        let blocks = plan.blocks.len();
+        let mut logits = Vec::with_capacity(input.batch * plan.classifier.c_out);
+        for segment in &schedule.segments {
+            for first in (0..input.batch).step_by(segment.group) {
+                let samples = first..(first + segment.group).min(input.batch);
+                self.batch = samples.len();
+                if segment.blocks.start == 0 {
+                    let each = input.data.len() / input.batch;
+                    let group = Input {
+                        data: &input.data[samples.start * each..samples.end * each],
+                        batch: samples.len(),
+                        ..input
+                    };
+                    self.stage(0, |run| run.stem(group))?;
+                } else {
+                    self.pick_up(segment.blocks.start, &samples)?;
+                }
+                for index in segment.blocks.clone() {
+                    let block = &plan.blocks[index];
+                    let spatial = self.trace.layers[block.layers[0].index].spatial;
+                    let raster = Raster::dense(self.batch, spatial, block.c_out);
+                    self.stage(block.stage, |run| run.dense_block(index, &raster))?;
+                    if index < plan.transitions.len() {
+                        let target = match index + 1 == segment.blocks.end {
+                            true => Target::Carry(first),
+                            false => Target::Block,
+                        };
+                        let stage = plan.transitions[index].stage;
+                        self.stage(stage, |run| run.transition(index, &raster, target))?;
+                    }
+                }
+                if segment.blocks.end == blocks {
+                    let spatial =
+                        self.trace.layers[plan.blocks[blocks - 1].layers[0].index].spatial;
+                    let last = self.times.len() - 1;
+                    logits.extend(self.stage(last, |run| run.head(spatial))?);
+                }
+            }
+            self.work.carry.swap(0, 1);
+        }
+        Ok(logits)
+    }
+
+    /// Runs a stage and adds its time.
+    fn stage<R>(&mut self, stage: usize, work: impl FnOnce(&mut Self) -> R) -> R {
+        let start = Instant::now();
+        let result = work(self);
+        self.times[stage] += start.elapsed();
+        result
+    }
+
+    /// A group's input of block `index`, out of what the segment before left.
+    fn pick_up(&mut self, index: usize, samples: &Range<usize>) -> Result<(), NetworkError> {
+        let block = &self.predictor.plan.blocks[index];
+        let spatial = self.trace.layers[block.layers[0].index].spatial;
+        let from = Raster::dense(self.batch, spatial, block.c_in);
+        let to = Raster::dense(self.batch, spatial, block.c_out);
+        let carried = &self.work.carry[0][samples.start * from.sample_pitch()..];
+        let target = (&mut self.work.block[..], &to);
+        norm::copy(block.c_in, (carried, &from), target)?;
+        Ok(())
+    }
+
+    /// The stem, into the first channels of the first block's buffer.
+    fn stem(&mut self, input: Input<'_>) -> Result<(), NetworkError> {
+        let Predictor { isa, plan, .. } = self.predictor;
+        let (stem, work) = (&plan.stem, &mut *self.work);
+        let conv = &stem.conv;
+        let size = self.trace.layers[0].spatial;
+        let image = Raster::dense(self.batch, input.spatial, conv.c_in);
+        let padded = image.with_halo(conv.window.padding);
+        norm::clear_halo(&mut work.image, &padded)?;
+        norm::copy(conv.c_in, (input.data, &image), (&mut work.image, &padded))?;
+        let map = Raster::dense(self.batch, size, conv.c_out);
+        let convolution = Convolution {
+            window: conv.window,
+            c_in: conv.c_in,
+            source: Source::Map(&work.image, padded),
+            weights: &self.predictor.stem.direct,
+        };
+        let norm = stem.norm.as_ref().map(|n| self.predictor.affine(n));
+        self.taps.conv(&convolution, &map, 0, norm)?;
+        let tiles = self.predictor.stem.tiles(conv, size).map(|weights| Stem {
+            source: (&work.image, padded),
+            weights,
+            norm_relu: norm,
+        });
+        let run = |output: &mut [f32], raster: &Raster| match (&tiles, norm) {
+            (Some(tiles), _) => tiles.run(output, raster),
+            (None, Some(affine)) => {
+                convolution.run(output, raster, Store::Affine { affine, relu: true })
+            }
+            (None, None) => convolution.run(output, raster, Store::Overwrite),
+        };
+        let c_block = plan.blocks[0].c_out;
+        let Some(window) = stem.pool else {
+            let block = Raster::dense(self.batch, size, c_block);
+            run(&mut work.block, &block)?;
+            self.taps.record_stem_end(plan, &work.block, &block);
+            return Ok(());
+        };
+        run(&mut work.map, &map)?;
+        let block = Raster::dense(self.batch, window.output(size).unwrap_or(size), c_block);
+        let source = (&work.map[..], &map, None);
+        let target = (&mut work.block[..], &block);
+        pool::max_pool(*isa, &window, source, target, conv.c_out, &mut [])?;
+        self.taps.record_stem_end(plan, &work.block, &block);
+        Ok(())
+    }
+
+    /// A dense block: every layer reads the channels so far and writes its own right behind them.
+    fn dense_block(&mut self, index: usize, raster: &Raster) -> Result<(), NetworkError> {
+        let Predictor { plan, blocks, .. } = self.predictor;
+        for (layer, weights) in plan.blocks[index].layers.iter().zip(&blocks[index]) {
+            self.dense_layer(layer, weights, raster)?;
+            let affine = self.predictor.affine(&layer.norm1);
+            let block = &self.work.block;
+            self.taps.record_layer(plan, layer, affine, block, raster);
+        }
+        Ok(())
+    }
+
+    fn dense_layer(
+        &mut self,
+        layer: &DenseLayer,
+        weights: &LayerWeights,
+        raster: &Raster,
+    ) -> Result<(), NetworkError> {
+        let isa = self.predictor.isa;
+        let work = &mut *self.work;
+        let last = layer.last();
+        let way = weights.last.way(last, raster.spatial);
+        // The bottleneck's raster, in pairs of bf16 for a direct convolution in bf16; tiles need no border.
+        let pairs = matches!(way, Way::DirectBf16(_));
+        let channels = if pairs { last.c_in / 2 } else { last.c_in };
+        let mut inner = Raster::dense(self.batch, raster.spatial, channels);
+        if !matches!(way, Way::Tiles(_)) {
+            inner = inner.with_halo(last.window.padding);
+            norm::clear_halo(&mut work.bottleneck, &inner)?;
+        }
+        let affine = self.predictor.affine(&layer.norm1);
+        match (&layer.bottleneck, &weights.conv1) {
+            (Some((norm2, _)), Some(panels)) => {
+                let convolution = Convolution {
+                    window: layer.conv1.window,
+                    c_in: layer.c_in,
+                    source: Source::NormRelu(&work.block, *raster, affine),
+                    weights: panels,
+                };
+                let affine = self.predictor.affine(norm2);
+                let dense = Raster::dense(self.batch, raster.spatial, last.c_in);
+                self.taps
+                    .conv(&convolution, &dense, layer.index + 2, Some(affine))?;
+                let store = match pairs {
+                    true => Store::AffineBf16(affine),
+                    false => Store::Affine { affine, relu: true },
+                };
+                convolution.run(&mut work.bottleneck, &inner, store)?;
+            }
+            _ => norm::normalise_relu(
+                isa,
+                (&work.block, raster),
+                affine,
+                (&mut work.bottleneck, &inner),
+            )?,
+        }
+        let new = raster.at(layer.c_in);
+        let bottleneck = &work.bottleneck[..];
+        let source = match pairs {
+            true => Source::Bf16(bottleneck, inner),
+            false => Source::Map(bottleneck, inner),
+        };
+        let panels = match way {
+            Way::Tiles(weights) => {
+                let source = (bottleneck, inner);
+                Winograd { source, weights }.run(&mut work.block, &new)?;
+                return Ok(());
+            }
+            Way::Direct(panels) | Way::DirectBf16(panels) => panels,
+        };
+        let convolution = Convolution {
+            window: last.window,
+            c_in: channels,
+            source,
+            weights: panels,
+        };
+        convolution.run(&mut work.block, &new, Store::Overwrite)?;
+        Ok(())
+    }
+
+    /// A transition, pooling before it convolves.
+    fn transition(
+        &mut self,
+        index: usize,
+        raster: &Raster,
+        target: Target,
+    ) -> Result<(), NetworkError> {
+        let Predictor {
+            isa,
+            plan,
+            transitions,
+            ..
+        } = self.predictor;
+        let transition = &plan.transitions[index];
+        let work = &mut *self.work;
+        let affine = self.predictor.affine(&transition.norm);
+        let conv = &transition.conv;
+        let full = Convolution {
+            window: Window::POINT,
+            c_in: conv.c_in,
+            source: Source::NormRelu(&work.block, *raster, affine),
+            weights: &transitions[index],
+        };
+        let layer = transition.norm.layer;
+        self.taps.norm(plan, layer, affine, &work.block, raster);
+        let unpooled = Raster::dense(self.batch, raster.spatial, conv.c_out);
+        self.taps.conv(&full, &unpooled, layer + 2, None)?;
+        let spatial = self.trace.layers[layer + 3].spatial;
+        let pooled = Raster::dense(self.batch, spatial, conv.c_in);
+        let source = (&work.block[..], raster, Some(affine));
+        let room = (&mut work.pooled[..], &pooled);
+        pool::average_pool(*isa, &transition.pool, source, room, conv.c_in)?;
+        let after = Convolution {
+            window: Window::POINT,
+            c_in: conv.c_in,
+            source: Source::Map(&work.pooled, pooled),
+            weights: &transitions[index],
+        };
+        match target {
+            Target::Block => {
+                let next = Raster::dense(self.batch, spatial, plan.blocks[index + 1].c_out);
+                after.run(&mut work.block, &next, Store::Overwrite)?;
+                let found = &work.block;
+                self.taps.record(layer + 3, found, &next, conv.c_out, None);
+            }
+            Target::Carry(sample) => {
+                let left = Raster::dense(self.batch, spatial, conv.c_out);
+                let carry = &mut work.carry[1][sample * left.sample_pitch()..];
+                after.run(carry, &left, Store::Overwrite)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Final norm, ReLU, global average pooling and the classifier.
+    fn head(&mut self, spatial: [usize; 3]) -> Result<Vec<f32>, NetworkError> {
+        let Predictor { isa, plan, .. } = self.predictor;
+        let work = &mut *self.work;
+        let linear = &plan.classifier;
+        let raster = Raster::dense(self.batch, spatial, linear.c_in);
+        let affine = plan.final_norm.as_ref().map(|n| self.predictor.affine(n));
+        if let (Some(norm), Some(affine)) = (&plan.final_norm, affine) {
+            self.taps
+                .norm(plan, norm.layer, affine, &work.block, &raster);
+        }
+        let everything = Window {
+            kernel: spatial,
+            stride: spatial,
+            padding: [0; 3],
+        };
+        let features = Raster::dense(self.batch, [1; 3], linear.c_in);
+        let source = (&work.block[..], &raster, affine);
+        let target = (&mut work.pooled[..], &features);
+        pool::average_pool(*isa, &everything, source, target, linear.c_in)?;
+        let last = plan.architecture.layers().len() - 1;
+        let order = crate::parameters::channel_order(&plan.architecture, last - 1);
+        self.taps.record(
+            last - 1,
+            &work.pooled,
+            &features,
+            linear.c_in,
+            order.as_deref(),
+        );
+        let convolution = Convolution {
+            window: Window::POINT,
+            c_in: linear.c_in,
+            source: Source::Map(&work.pooled, features),
+            weights: &self.predictor.classifier,
+        };
+        let raster = Raster::dense(self.batch, [1; 3], linear.c_out);
+        let mut logits = vec![0.0; raster.len()];
+        let affine = Affine {
+            scale: &self.predictor.ones,
+            shift: &self.predictor.bias,
+        };
+        let store = Store::Affine {
+            affine,
+            relu: false,
+        };
+        convolution.run(&mut logits, &raster, store)?;
+        self.taps.record(last, &logits, &raster, linear.c_out, None);
+        Ok(logits)
+    }
+}
