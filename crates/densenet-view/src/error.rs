@@ -18,6 +18,16 @@ pub enum ViewError {
         /// The image.
         file: String,
     },
+    /// The graph is none that a page can show.
+    #[error(
+        "{file}: {what} — cut out the part to look at, or use `densenet import` if it is a DenseNet"
+    )]
+    Graph {
+        /// The ONNX file.
+        file: String,
+        /// What it holds.
+        what: String,
+    },
     /// The page cannot be served.
     #[error("port {port}: cannot {action}: {cause} — {cure}")]
     Serve {
@@ -39,6 +49,7 @@ impl ViewError {
             ViewError::Config(_) => 2,
             ViewError::Network(error) => error.exit_code(),
             ViewError::NonFinite { .. } => 6,
+            ViewError::Graph { .. } => 7,
             ViewError::Serve { .. } => 5,
         }
     }

@@ -3,9 +3,10 @@
 //! - [`Document`]: everything the page shows, as data: stages, layers, shapes, costs, receptive fields, and where there
 //!   are weights their statistics, the stem's kernels and the paper's Fig. 5. [`Document::of`] derives it from an
 //!   architecture; [`Document::timed`] and [`Document::with_sample`] add what was measured and seen.
+//! - [`GraphDocument`]: any other ONNX graph, laid out in layers.
 //! - [`page::html`]: the document as one self-contained HTML file. It loads nothing from anywhere.
 //! - [`Server`]: that page, and nothing else, on the loopback address.
-//! - PICTURE
+//! - [`picture::svg`]: the architecture as a still picture for papers and READMEs.
 //!
 //! ```
 //! use densenet_spec::{Architecture, preset};
@@ -42,9 +43,10 @@ mod activations;
 mod document;
 mod error;
 mod facts;
+mod graph;
 mod numbers;
 pub mod page;
-//PICTURE
+pub mod picture;
 mod server;
 mod time;
 mod weights;
@@ -52,5 +54,6 @@ mod weights;
 pub use activations::{Picture, Sample};
 pub use document::{Document, Origin, Subject};
 pub use error::ViewError;
+pub use graph::GraphDocument;
 pub use server::Server;
 pub use time::Timing;

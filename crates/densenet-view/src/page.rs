@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::Document;
+use crate::{Document, GraphDocument};
 
 const TEMPLATE: &str = include_str!("../page/index.html");
 
@@ -40,6 +40,9 @@ const MODULES: &[(&str, &str)] = &[
     ("search", include_str!("../page/script/search.js")),
     ("copy", include_str!("../page/script/copy.js")),
     ("keys", include_str!("../page/script/keys.js")),
+    ("frame", include_str!("../page/script/frame.js")),
+    ("network", include_str!("../page/script/network.js")),
+    ("graph", include_str!("../page/script/graph.js")),
     ("main", include_str!("../page/script/main.js")),
 ];
 
@@ -47,6 +50,11 @@ const MODULES: &[(&str, &str)] = &[
 pub fn html(document: &Document) -> String {
     let seen = document.seen.as_ref().map(json).unwrap_or_default();
     fill(document.name(), &json(document), &seen)
+}
+
+/// The page of a plain graph.
+pub fn graph(document: &GraphDocument) -> String {
+    fill(document.name(), &json(document), "")
 }
 
 /// The template with its places filled, in one pass: what is filled in is never looked at for places.

@@ -3,9 +3,13 @@
 mod document;
 mod text;
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use densenet::memory::{self, Memory};
 use densenet_spec::{Architecture, DenseNetConfig, Trace};
+use densenet_view::picture;
+use densenet_weights::atomic;
 
 use crate::{
     failure::Failure,
@@ -41,6 +45,9 @@ pub struct Summary {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Draw the network into an SVG file instead, for papers and READMEs
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["json", "depth", "full", "batch"])]
+    graph: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigOptions,
 }
@@ -52,7 +59,8 @@ Examples:
   densenet summary densenet121
   densenet summary densenet121 --dims 3 --num-classes 2 --input 96x96x64
   densenet summary densenet121 --growth-rate 16 --block-config 4,4,4 --depth dense
-  densenet summary model.safetensors --json",
+  densenet summary model.safetensors --json
+  densenet summary densenet121 --graph densenet121.svg",
         model::preset_list()
     )
 }
@@ -75,10 +83,11 @@ pub struct Facts {
 }
 
 impl Summary {
-    /// Prints the table or the document.
+    /// Prints the table or the document, or draws the picture.
     ///
     /// # Errors
-    /// An unknown preset, a broken model file, a configuration or an input size that cannot work.
+    /// An unknown preset, a broken model file, a configuration or an input size that cannot work, a picture
+    /// that cannot be written.
     pub fn run(self) -> Result<(), Failure> {
         let (name, config) = self.network()?;
         let architecture = Architecture::new(&config)?;
@@ -90,6 +99,12 @@ impl Summary {
             None => usual::input(&architecture),
         };
         usual::within_limits(spatial, self.batch)?;
+        if let Some(path) = &self.graph {
+            let svg = picture::svg(&name, &architecture, spatial)?;
+            atomic::write(path, |out| out.write_all(svg.as_bytes()))?;
+            output::note(&format!("wrote {}", path.display()));
+            return Ok(());
+        }
         let facts = Facts {
             memory: memory::estimate(&architecture, spatial, self.batch)?,
             trace: architecture.trace(spatial)?,

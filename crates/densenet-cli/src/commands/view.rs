@@ -2,12 +2,12 @@
 
 mod sample;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use densenet::{Input, Predictor, memory};
-use densenet_spec::Architecture;
-use densenet_view::{Document, Origin, Server, Subject, Timing, page};
+use densenet_spec::{Architecture, DenseNetConfig};
+use densenet_view::{Document, GraphDocument, Origin, Server, Subject, Timing, page};
 use densenet_weights::{InitMode, Model, StateDict, atomic, initialize};
 
 use crate::{
@@ -28,8 +28,8 @@ use sample::Sample;
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub struct View {
-    /// A preset's name or a model file
-    #[arg(value_name = "PRESET|MODEL")]
+    /// A preset's name, a model file or an ONNX file
+    #[arg(value_name = "PRESET|MODEL|FILE.onnx")]
     model: String,
     /// Size of the input, like 224, 224x192 or 96x96x64 [default: the image's; 224; 96 in 3-D; 32 for the small stem]
     #[arg(long, value_name = "SIZE", conflicts_with = "image")]
@@ -58,13 +58,15 @@ pub struct View {
 fn after_help() -> String {
     format!(
         "The page loads nothing from anywhere; the server answers only on this machine. Ctrl-C ends it. A preset has no
-weights: it shows the architecture, and random weights serve to measure time.
+weights: it shows the architecture, and random weights serve to measure time. An ONNX file that is no DenseNet known
+here is shown as a plain graph.
 
 {}
 Examples:
   densenet view densenet121
   densenet view densenet121 --dims 3 --num-classes 2
   densenet view model.safetensors --image photo.jpg
+  densenet view model.onnx
   densenet view densenet264 --html densenet264.html",
         model::preset_list()
     )
@@ -73,17 +75,29 @@ Examples:
 /// Time that may go into measuring before the page appears.
 const BUDGET: Duration = Duration::from_millis(1500);
 
+/// What the command line names.
+enum Found {
+    Network(Network),
+    Graph(Box<GraphDocument>),
+}
+
 /// A network that is shown.
 struct Network {
     name: String,
-    /// The file's name; none for a preset.
-    file: Option<String>,
+    file: File,
     model: Shown,
+}
+
+/// Where it comes from; files by their names.
+enum File {
+    Preset,
+    Model(String),
+    Onnx(String),
 }
 
 /// With weights or without.
 enum Shown {
-    Architecture(densenet_spec::DenseNetConfig),
+    Architecture(DenseNetConfig),
     Model(Box<Model>),
 }
 
@@ -94,7 +108,13 @@ impl View {
     /// A model, configuration, size or image that cannot be used; a page that cannot be written or served.
     pub fn run(self) -> Result<(), Failure> {
         self.run.prepare()?;
-        let page = page::html(&self.document()?);
+        let page = match self.network()? {
+            Found::Network(network) => page::html(&self.document(&network)?),
+            Found::Graph(graph) => {
+                self.refuse_to_run()?;
+                page::graph(&graph)
+            }
+        };
         if let Some(path) = &self.html {
             atomic::write(path, |out| out.write_all(page.as_bytes()))?;
             let size = output::bytes(page.len() as u64);
@@ -115,14 +135,28 @@ impl View {
         Err(Failure::silent(128 + signal))
     }
 
-    fn document(&self) -> Result<Document, Failure> {
-        let network = self.network()?;
+    /// A plain graph has its own sizes and no engine to run it.
+    fn refuse_to_run(&self) -> Result<(), Failure> {
+        let given = [
+            ("--input", self.input.is_some()),
+            ("--image", self.image.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(Failure::usage(format_args!(
+                "{option}: {} is no DenseNet that can be run — leave {option} out to see its graph",
+                self.model
+            ))),
+        }
+    }
+
+    fn document(&self, network: &Network) -> Result<Document, Failure> {
         let config = match &network.model {
             Shown::Architecture(config) => config,
             Shown::Model(model) => &model.config,
         };
         let architecture = Architecture::new(config)?;
-        let sample = self.sample(&network)?;
+        let sample = self.sample(network)?;
         let spatial = match (&sample, &self.input) {
             (Some(sample), _) => sample.spatial,
             (None, Some(size)) => size
@@ -194,25 +228,39 @@ impl View {
         Ok(document)
     }
 
-    fn network(&self) -> Result<Network, Failure> {
-        match Source::find(&self.model)? {
-            Source::Preset(preset) => Ok(Network {
-                name: preset.name.to_string(),
-                file: None,
-                model: Shown::Architecture(self.config.configure(&preset)?),
-            }),
-            Source::File(path) => {
-                self.config.refuse(&path)?;
-                let part = |part: Option<&std::ffi::OsStr>| {
-                    part.unwrap_or_default().to_string_lossy().into_owned()
-                };
-                Ok(Network {
-                    name: part(path.file_stem()),
-                    file: Some(part(path.file_name())),
-                    model: Shown::Model(Box::new(model::load(&path)?)),
-                })
+    fn network(&self) -> Result<Found, Failure> {
+        let path = match Source::find(&self.model)? {
+            Source::Preset(preset) => {
+                return Ok(Found::Network(Network {
+                    name: preset.name.to_string(),
+                    file: File::Preset,
+                    model: Shown::Architecture(self.config.configure(&preset)?),
+                }));
             }
-        }
+            Source::File(path) => path,
+        };
+        self.config.refuse(&path)?;
+        let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (name, file) = (part(path.file_stem()), part(path.file_name()));
+        let onnx = path
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+        let (model, file) = if onnx {
+            match densenet_onnx::import(&path) {
+                Ok(model) => (model, File::Onnx(file)),
+                Err(error) => {
+                    let graph = densenet_onnx::read_graph(&path)?;
+                    let reason = error.problem.to_string();
+                    let reason = reason.split(" — ").next().unwrap_or_default();
+                    let graph = GraphDocument::of(&file, reason, &graph)?;
+                    return Ok(Found::Graph(Box::new(graph)));
+                }
+            }
+        } else {
+            (model::load(&path)?, File::Model(file))
+        };
+        let model = Shown::Model(Box::new(model));
+        Ok(Found::Network(Network { name, file, model }))
     }
 
     fn sample(&self, network: &Network) -> Result<Option<Sample>, Failure> {
@@ -232,8 +280,9 @@ impl View {
 impl Network {
     fn origin(&self) -> Origin<'_> {
         match &self.file {
-            Some(file) => Origin::ModelFile(file),
-            None => Origin::Preset,
+            File::Preset => Origin::Preset,
+            File::Model(file) => Origin::ModelFile(file),
+            File::Onnx(file) => Origin::Onnx(file),
         }
     }
 }

@@ -10,4 +10,5 @@ mod summary;
 mod support;
 mod train;
 mod usage;
+mod view;
 mod weights;

@@ -41,14 +41,15 @@ export function drawBlock(index, g, item) {
   const block = doc.blocks[index];
   const stage = doc.stages[block.stage];
   const parts = [s("rect", { class: "panel", x: 0, y: 0, width: g.width, height: g.height, rx: 10 })];
-  parts.push(s("text", { class: "name", x: 16, y: 24 }, stage.name));
   const each = block.bottleneck ? `1×1 to ${block.bottleneck}, then 3×3 to ${block.growth_rate}` : `3×3 to ${block.growth_rate}`;
   const title = `${shape([block.c_in, ...stage.space_in])} → ${shape([block.c_out, ...stage.space_out])}; each layer: ${each}`;
-  parts.push(s("text", { class: "sub", x: 28 + stage.name.length * 7.6, y: 24 }, title));
+  parts.push(s("text", { x: 16, y: 24 }, s("tspan", { class: "name" }, stage.name), s("tspan", { class: "sub", dx: 10 }, title)));
   const all = g.n <= MOST_DRAWN;
   if (all) {
     for (let number = 0; number <= g.n; number += 1) {
-      parts.push(s("path", { class: "arc", d: arcsInto(g, number, upTo(number + 1)) }));
+      // The more arcs there are, the fainter each is, so that they do not close to a grey mass.
+      const crowd = g.n > 40 ? "arc faintest" : g.n > 14 ? "arc faint" : "arc";
+      parts.push(s("path", { class: crowd, d: arcsInto(g, number, upTo(number + 1)) }));
     }
   }
   for (let source = 0; source <= g.n; source += 1) {

@@ -2,6 +2,8 @@
 
 const FARTHEST = 0.05;
 const NEAREST = 8;
+/** Smaller than this the drawing's text is hard to read. */
+const READABLE = 0.85;
 
 /** Lets `group` be moved inside `svg`; `extent()` is the drawing's box. */
 export function camera(svg, group, extent) {
@@ -48,13 +50,9 @@ export function camera(svg, group, extent) {
   const show = ([x, y, boxWidth, boxHeight]) => {
     const [width, height] = size();
     const margin = 30;
-    let zoom = view.zoom;
-    if (boxWidth * zoom > width - margin || boxHeight * zoom > height - margin) {
-      // What is larger than the window is shown from its start, no smaller than it can be read.
-      zoom = Math.min(zoom, Math.max(Math.min((width - margin) / boxWidth, (height - margin) / boxHeight), 0.6));
-    } else if (zoom < 0.6) {
-      zoom = Math.min(1, (width - margin) / boxWidth, (height - margin) / boxHeight);
-    }
+    // What is larger than the window is shown from its start, no smaller than it can be read.
+    const whole = Math.max(Math.min((width - margin) / boxWidth, (height - margin) / boxHeight), READABLE);
+    const zoom = Math.min(Math.max(view.zoom, READABLE), whole);
     const along = (start, length, room, now) => {
       if (length * zoom > room - margin) return margin - start * zoom;
       const [from, to] = [start * zoom + now, (start + length) * zoom + now];

@@ -15,6 +15,8 @@ function river(flow, slot, points) {
 // In a column the river flows at this x, and the labels stand to its right.
 const COLUMN_X = 62;
 const LABEL_X = 128;
+// In a row the input's label stands here.
+const INLET_X = -36;
 
 /** The current layout, for whoever wants to look at something. */
 export let plan = null;
@@ -34,13 +36,18 @@ export function draw(root, flow) {
 /** Where the input comes in. */
 function inlet(flow) {
   const t = thickness(doc.input[0]);
-  const name = flow === "row" ? { x: -40, y: -62, "text-anchor": "middle" } : { x: LABEL_X, y: -14 };
-  const sub = flow === "row" ? { x: -40, y: 78, "text-anchor": "middle" } : { x: LABEL_X + 44, y: -14 };
   const slot = flow === "row" ? { x: -18, y: 0 } : { x: 0, y: -30 };
   const length = flow === "row" ? 18 : 30;
   const parts = [s("path", { class: "river", d: river(flow, slot, [[0, -t / 2], [length, -t / 2], [length, t / 2], [0, t / 2]]) })];
-  parts.push(s("text", { class: "name", ...name }, "input"), s("text", { class: "sub", ...sub }, shape(doc.input)));
-  if (flow === "row") parts.push(square(-40, doc.input.slice(1)));
+  if (flow === "row") {
+    const middle = { x: INLET_X, "text-anchor": "middle" };
+    const space = doc.input.slice(1);
+    parts.push(s("text", { class: "name", ...middle, y: -66 }, "input"));
+    parts.push(s("text", { class: "sub", ...middle, y: 66 }, `${doc.input[0]} ch`), s("text", { class: "sub", ...middle, y: 80 }, shape(space)));
+    parts.push(square(INLET_X, space));
+  } else {
+    parts.push(s("text", { x: LABEL_X, y: -14 }, s("tspan", { class: "name" }, "input"), s("tspan", { class: "sub", dx: 10 }, shape(doc.input))));
+  }
   return s("g", {}, parts);
 }
 
@@ -87,7 +94,7 @@ function drawStage(slot, flow) {
   group.append(...glyph(slot, flow));
   group.append(...labels(slot, flow));
   if (isBlock) {
-    group.append(toggler(index, flow === "row" ? slot.x + slot.width / 2 : LABEL_X + 162, flow === "row" ? -94 : slot.y + slot.height / 2 - 4, false));
+    group.append(toggler(index, flow === "row" ? slot.x + slot.width / 2 : LABEL_X + 156, flow === "row" ? -94 : slot.y + slot.height / 2 - 13, false));
   }
   const box = flow === "row" ? [slot.x + 2, -112, slot.width - 4, 236] : [4, slot.y + 2, 296, slot.height - 4];
   const frame = { x: box[0], y: box[1], width: box[2], height: box[3], rx: 8 };
@@ -146,7 +153,7 @@ function labels(slot, flow) {
     const tight = slot.width < 100;
     return [
       s("text", { class: "name", ...middle, y: -66 }, shown),
-      layers && s("text", { class: "sub", ...middle, y: -52 }, layers),
+      layers && s("text", { class: "sub", ...middle, y: -51 }, layers),
       stage.kind === "classifier" ? null : s("text", { class: "sub", ...middle, y: 66 }, tight ? `${stage.c_out} ch` : `${stage.c_out} channels`),
       s("text", { class: "sub", ...middle, y: 80 }, stage.kind === "classifier" ? inside : space.join("×")),
       stage.kind === "classifier" ? null : square(x, space),

@@ -80,7 +80,7 @@ function heatMap(block, index) {
     paint(true);
   });
   paint(false);
-  readout.textContent = `0 to ${real(most)}`;
+  readout.textContent = "Point at a square to read its value.";
   return h("figure", { class: "card" }, h("h2", {}, `denseblock${index + 1}`), h("p", { class: "hint" }, `${n - 1} layers`), canvas, scaleBar(most), readout);
 }
 

@@ -2,7 +2,7 @@
 import { doc } from "./data.js";
 
 // Lengths of closed stages along the flow, in drawing units (pixels at zoom 1).
-const ROW = { stem: 92, block: 124, transition: 70, norm: 60, classifier: 104 };
+const ROW = { stem: 84, block: 118, transition: 74, norm: 62, classifier: 96 };
 const COLUMN = { stem: 70, block: 92, transition: 62, norm: 56, classifier: 76 };
 
 /** More layers than this are drawn without all their arcs and dots; the selected one's are always there. */
@@ -100,7 +100,7 @@ export function layout(open, flow) {
   }
   const box =
     flow === "row"
-      ? { x: -74, y: top - 6, width: along + 82, height: bottom - top + 12 }
+      ? { x: -76, y: top - 6, width: along + 84, height: bottom - top + 12 }
       : { x: left - 8, y: -34, width: right - left + 16, height: along + 48 };
   return { slots, box, flow };
 }

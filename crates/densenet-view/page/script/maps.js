@@ -71,11 +71,12 @@ function camCanvas(cam, along, width, height) {
     const byte = bytes[slice * rows * columns + pixel];
     return [...ramp(byte), 90 + byte * 0.64];
   });
-  const canvas = h("canvas", { width, height, role: "img", "aria-label": `Class activation map, from ${real(cam.low)} to ${real(cam.high)}` });
+  // Small pictures are enlarged first, so that the map stays smooth over their pixels.
+  const larger = Math.max(1, Math.ceil(340 / width));
+  const canvas = h("canvas", { width: width * larger, height: height * larger, class: "smooth", role: "img", "aria-label": `Class activation map, from ${real(cam.low)} to ${real(cam.high)}` });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  // Half a map pixel beyond the border is stretched, too, so that every map pixel keeps its place.
-  context.drawImage(small, 0, 0, width, height);
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
   return canvas;
 }
 
@@ -117,7 +118,7 @@ function grids(stage, slice, common, limit, more) {
   const [, height, width] = stage.stored;
   const bytes = decode(stage.data);
   const volume = stage.stored[0] * height * width;
-  const side = Math.max(26, Math.min(60, width));
+  const side = Math.max(stage.channels > 256 ? 26 : stage.channels > 64 ? 34 : 44, Math.min(60, width));
   const lowest = Math.min(...stage.low);
   const highest = Math.max(...stage.high);
   const readout = h("p", { class: "hint", "aria-live": "polite" }, `${counted(stage.channels, "map")}, ${common ? `from ${real(lowest)} to ${real(highest)}` : "each from its smallest to its largest value"}${stage.factor > 1 ? `; shown at 1/${stage.factor} of their size` : ""}`);

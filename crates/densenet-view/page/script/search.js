@@ -69,7 +69,7 @@ export function listenToSearch(show, among) {
   const choose = (entry) => {
     close();
     field.value = "";
-    if (denseOf(entry.id)) toggle(stageOf(entry.id), true);
+    if (!among && denseOf(entry.id)) toggle(stageOf(entry.id), true);
     change({ view: "network", selected: entry.id });
     show(entry.id);
   };

@@ -1,0 +1,226 @@
+//! `view`: pages in files, the server, and `summary --graph`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use densenet_data::npy;
+
+use crate::support::Place;
+
+const TINY: &str = "init densenet-bc-100-12 --block-config 2,2 --num-classes 3 -o tiny.safetensors";
+
+fn page(place: &Place, name: &str) -> String {
+    String::from_utf8(place.read(name)).unwrap()
+}
+
+/// The JSON document with this id.
+fn data(html: &str, id: &str) -> serde_json::Value {
+    let (_, rest) = html.split_once(&format!("id=\"{id}\">")).unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[test]
+fn a_preset_becomes_one_file_that_is_the_same_every_time() {
+    let place = Place::new();
+    for name in ["a.html", "b.html"] {
+        place
+            .run(&format!(
+                "view densenet121 --dims 3 --no-time --html {name}"
+            ))
+            .done();
+    }
+    assert!(place.read("a.html") == place.read("b.html"));
+    let html = page(&place, "a.html");
+    let document = data(&html, "data");
+    assert_eq!(document["name"], "densenet121");
+    assert_eq!(document["dims"], 3);
+    assert_eq!(document["input"], serde_json::json!([1, 96, 96, 96]));
+    assert_eq!(document["has_weights"], false);
+    assert!(document.get("time").is_none());
+    assert!(html.contains("id=\"seen\"></script>"));
+}
+
+#[test]
+fn a_model_shows_its_weights_times_and_what_it_sees() {
+    let place = Place::new();
+    place.run(TINY).done();
+    let numbers: Vec<f32> = (0..3 * 16 * 16).map(|i| (i % 23) as f32 / 23.0).collect();
+    let bytes = npy::to_bytes(&[3, 16, 16], &numbers).unwrap();
+    place.write("x.npy", bytes);
+    place
+        .run("view tiny.safetensors --image x.npy --html tiny.html --threads 1")
+        .done();
+    let html = page(&place, "tiny.html");
+    let document = data(&html, "data");
+    assert_eq!(document["has_weights"], true);
+    assert_eq!(document["time"]["threads"], 1);
+    assert!(document["time"]["stages"]["denseblock1"].as_f64().unwrap() > 0.0);
+    let seen = data(&html, "seen");
+    assert_eq!(seen["file"], "x.npy");
+    let sum: f64 = seen["top"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["probability"].as_f64().unwrap())
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-3);
+    assert_eq!(seen["cams"].as_array().unwrap().len(), 3);
+    assert_eq!(seen["stages"][1]["name"], "denseblock1");
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused() {
+    let place = Place::new();
+    place.run(TINY).done();
+    place.write(
+        "x.npy",
+        npy::to_bytes(&[2, 3, 16, 16], &[0.0; 1536]).unwrap(),
+    );
+    place.write(
+        "inf.npy",
+        npy::to_bytes(&[3, 16, 16], &[f32::INFINITY; 768]).unwrap(),
+    );
+    place.write("photo.png", b"no picture");
+    place.write("broken.onnx", b"no graph");
+    for (line, code, parts) in [
+        ("view densenet12", 2, &["densenet121"] as &[_]),
+        (
+            "view densenet121 --input 8 --html x.html",
+            2,
+            &["input", "29x29"],
+        ),
+        (
+            "view densenet121 --image x.npy --html x.html",
+            2,
+            &["--image", "no weights"],
+        ),
+        (
+            "view tiny.safetensors --image x.npy --html x.html",
+            3,
+            &["x.npy", "2 samples"],
+        ),
+        (
+            "view tiny.safetensors --image inf.npy --html x.html",
+            6,
+            &["inf.npy"],
+        ),
+        (
+            "view tiny.safetensors --image gone.npy --html x.html",
+            5,
+            &["gone.npy"],
+        ),
+        (
+            "view tiny.safetensors --image photo.png --html x.html",
+            4,
+            &["--preprocessing"],
+        ),
+        (
+            "view tiny.safetensors --num-classes 2 --html x.html",
+            2,
+            &["fixes its network"],
+        ),
+        ("view broken.onnx --html x.html", 4, &["broken.onnx"]),
+        (
+            "view densenet121 --no-time --html gone/x.html",
+            5,
+            &["gone"],
+        ),
+        ("view densenet121 --port 70000", 2, &["--port 70000"]),
+        (
+            "view densenet121 --html x.html --no-open",
+            2,
+            &["--no-open"],
+        ),
+    ] {
+        place.run(line).fails(code, parts);
+    }
+    assert!(!place.path("x.html").exists());
+}
+
+#[test]
+fn an_onnx_file_is_a_network_or_a_plain_graph() {
+    let place = Place::new();
+    place.run(TINY).done();
+    place.run("export tiny.safetensors -o tiny.onnx").done();
+    place.run("view tiny.onnx --no-time --html a.html").done();
+    let document = data(&page(&place, "a.html"), "data");
+    assert_eq!(document["kind"], "densenet");
+    assert!(
+        document["origin"]
+            .as_str()
+            .unwrap()
+            .contains("recognised as a DenseNet")
+    );
+    assert_eq!(document["has_weights"], true);
+
+    // An operator that no DenseNet has: the first ReLU becomes something else of the same length.
+    let mut bytes = place.read("tiny.onnx");
+    let at = bytes.windows(4).position(|word| word == b"Relu").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"Tanh");
+    place.write("other.onnx", bytes);
+    place.run("view other.onnx --html b.html").done();
+    let document = data(&page(&place, "b.html"), "data");
+    assert_eq!(document["kind"], "graph");
+    assert!(document["origin"].as_str().unwrap().contains("plain graph"));
+    assert!(
+        document["reason"].as_str().unwrap().contains("Tanh"),
+        "{}",
+        document["reason"]
+    );
+    place
+        .run("view other.onnx --input 32 --html b.html")
+        .fails(2, &["--input", "other.onnx"]);
+}
+
+#[test]
+fn the_summary_draws_a_picture() {
+    let place = Place::new();
+    place.run("summary densenet121 --graph net.svg").done();
+    let picture = page(&place, "net.svg");
+    assert!(picture.starts_with("<svg ") && picture.contains("7.98 M parameters"));
+    place
+        .run("summary densenet121 --graph net.svg --json")
+        .fails(2, &["--json"]);
+}
+
+/// Serves until Ctrl-C, and says where.
+#[cfg(unix)]
+#[test]
+fn it_serves_until_it_is_told_to_stop() {
+    use std::{
+        net::TcpStream,
+        process::{Command, Stdio},
+    };
+    let place = Place::new();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut child = place
+            .command()
+            .args("view densenet-40-12 --no-time --no-open --port 0".split(' '))
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        let address = line
+            .strip_prefix("http://")
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("</html>\n"));
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(lines.next().is_none(), "nothing more is said");
+    }
+}
