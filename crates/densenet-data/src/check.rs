@@ -63,8 +63,8 @@ struct Seen {
     kind: String,
     size: [usize; 3],
     hash: u64,
-    /// Pixels, then sum and sum of squares of up to three channels; for training samples only.
-    moments: Option<(usize, [f64; 3], [f64; 3])>,
+    /// Pixels, then sum and sum of squares of each channel; for training samples only.
+    moments: Option<(usize, Vec<f64>, Vec<f64>)>,
 }
 
 /// Check all samples with `threads` threads.
@@ -119,7 +119,9 @@ pub fn check(
 
 fn look(dataset: &Dataset, preprocessing: &Preprocessing, index: usize) -> Result<Seen, DataError> {
     let image = dataset.decode(index)?;
-    let fitted = preprocessing.fit(&image)?;
+    let fitted = preprocessing
+        .fit(&image)
+        .map_err(|e| e.at(&dataset.describe(index)))?;
     let training = dataset.split_of(index) == Some(Split::Train);
     let moments = training.then(|| {
         let plain = Preprocessing {
@@ -129,7 +131,8 @@ fn look(dataset: &Dataset, preprocessing: &Preprocessing, index: usize) -> Resul
         };
         let mut values = vec![0.0; fitted.samples().len()];
         plain.finish(&fitted, None, &mut values);
-        let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
+        let channels = fitted.channels();
+        let (mut sums, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
         for pixel in values.chunks_exact(fitted.channels()) {
             for ((&v, sum), square) in pixel.iter().zip(&mut sums).zip(&mut squares) {
                 *sum += f64::from(v);
@@ -152,6 +155,12 @@ fn kind(image: &DecodedImage) -> String {
         Samples::U16(_) => "16-bit",
         Samples::F32(_) => "float",
     };
+    if image.is_volume() {
+        return match image.channels() {
+            1 => format!("{depth} volume"),
+            n => format!("{depth} volume with {n} channels"),
+        };
+    }
     let colour = match image.channels() {
         1 => "grey",
         2 => "grey with alpha",
@@ -175,7 +184,7 @@ fn summarise(
         sizes: BTreeMap::new(),
         leaks: Vec::new(),
     };
-    let (mut pixels, mut sums, mut squares) = (0usize, [0.0f64; 3], [0.0f64; 3]);
+    let (mut pixels, mut sums, mut squares) = (0usize, vec![0.0; channels], vec![0.0; channels]);
     let mut first_with: BTreeMap<u64, usize> = BTreeMap::new();
     for (index, result) in results {
         let seen = match result {
@@ -193,9 +202,12 @@ fn summarise(
         }
         if let Some((n, sum, square)) = seen.moments {
             pixels += n;
-            for c in 0..3 {
-                sums[c] += sum[c];
-                squares[c] += square[c];
+            for (total, part) in sums
+                .iter_mut()
+                .zip(sum)
+                .chain(squares.iter_mut().zip(square))
+            {
+                *total += part;
             }
         }
     }
@@ -218,7 +230,7 @@ impl Inspection {
     /// What the user should know, beside the bad files.
     pub fn notes(&self, dataset: &Dataset, preprocessing: &Preprocessing) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.kinds.len() > 1 {
+        if self.kinds.len() > 1 && !dataset.is_volumes() {
             let list: Vec<String> = self
                 .kinds
                 .iter()
@@ -256,14 +268,21 @@ impl Inspection {
         {
             return Err(DataError::data(
                 dataset.describe(*first),
-                format!(
-                    "{} × {} pixels, while `{}` has {} × {}",
-                    a[1],
-                    a[2],
-                    dataset.describe(*second),
-                    b[1],
-                    b[2]
-                ),
+                if dataset.is_volumes() {
+                    format!(
+                        "{a:?} voxels, while `{}` has {b:?}",
+                        dataset.describe(*second)
+                    )
+                } else {
+                    format!(
+                        "{} × {} pixels, while `{}` has {} × {}",
+                        a[1],
+                        a[2],
+                        dataset.describe(*second),
+                        b[1],
+                        b[2]
+                    )
+                },
                 "give a size that all images are brought to",
             ));
         }

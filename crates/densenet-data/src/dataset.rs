@@ -11,6 +11,9 @@
 //! | folder with `*images*idx3*` files, `.gz` or not | MNIST and its relatives ([`idx`]) |
 //! | `*.npz` | MedMNIST, or Keras' `mnist.npz` ([`npz`]) |
 //! | `digits`, where no such file exists | the embedded digits ([`digits`]) |
+//! | `shapes3d`, where no such file exists | the generated volumes ([`shapes3d`]) |
+//!
+//! Class folders may hold volumes instead of pictures: NIfTI, NumPy and DICOM files, or a folder for each DICOM series.
 //!
 //! Opening reads names and, for the packed formats, the samples; picture files are read when needed. Nothing is
 //! ever written.
@@ -22,6 +25,7 @@ pub mod folder;
 pub mod idx;
 pub mod manifest;
 pub mod npz;
+pub mod shapes3d;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +36,7 @@ use crate::decode;
 use crate::decoded::{DecodedImage, Fnv, Samples};
 use crate::error::DataError;
 use crate::split::{Split, SplitOptions};
+use crate::volume::{self, Space};
 
 /// The most bytes of samples a packed format may unpack to.
 pub(crate) const MAX_PACKED_BYTES: u64 = 4 << 30;
@@ -64,6 +69,10 @@ pub enum Format {
     Npz,
     /// The embedded digits.
     Digits,
+    /// Folders of volume files or DICOM series.
+    VolumeFolder,
+    /// The generated volumes.
+    Shapes3d,
 }
 
 /// Where one sample's pixels are.
@@ -71,6 +80,8 @@ pub enum Format {
 pub(crate) enum Source {
     /// In a picture file.
     File(PathBuf),
+    /// In volume files, or folders of a DICOM series: one for each group of channels.
+    Volume(Vec<PathBuf>),
     /// In a packed store, at this position.
     Record { store: usize, record: usize },
 }
@@ -115,6 +126,9 @@ impl Dataset {
         let metadata = match std::fs::metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new("digits") => {
                 return digits::open(options);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new("shapes3d") => {
+                return shapes3d::open(options);
             }
             Err(e) => return Err(DataError::io(path, &e)),
             Ok(metadata) => metadata,
@@ -202,6 +216,10 @@ impl Dataset {
     pub fn describe(&self, index: usize) -> String {
         match self.samples.get(index).map(|s| &s.source) {
             Some(Source::File(path)) => path.display().to_string(),
+            Some(Source::Volume(paths)) => {
+                let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+                names.join(";")
+            }
             Some(Source::Record { store, record }) => {
                 let place = self.stores.get(*store).map_or("", |s| s.place.as_str());
                 format!("{place}[{record}]")
@@ -214,6 +232,7 @@ impl Dataset {
     pub fn path(&self, index: usize) -> Option<&Path> {
         match self.samples.get(index).map(|s| &s.source) {
             Some(Source::File(path)) => Some(path),
+            Some(Source::Volume(paths)) => paths.first().map(PathBuf::as_path),
             _ => None,
         }
     }
@@ -232,6 +251,7 @@ impl Dataset {
         };
         match &self.samples.get(index).ok_or_else(missing)?.source {
             Source::File(path) => decode::decode_file(path),
+            Source::Volume(paths) => volume::decode_channels(paths),
             Source::Record { store, record } => {
                 let store = self.stores.get(*store).ok_or_else(missing)?;
                 let size = store.spatial.iter().product::<usize>() * store.channels;
@@ -239,8 +259,27 @@ impl Dataset {
                     .samples
                     .slice(record * size..(record + 1) * size)
                     .ok_or_else(missing)?;
+                if store.spatial[0] > 1 {
+                    return Ok(DecodedImage::of_volume(
+                        store.spatial,
+                        store.channels,
+                        samples,
+                        Space::UNKNOWN,
+                    ));
+                }
                 DecodedImage::new(&store.place, store.spatial, store.channels, samples)
             }
+        }
+    }
+
+    /// Whether the samples are volumes rather than images.
+    pub fn is_volumes(&self) -> bool {
+        match self.samples.first().map(|s| &s.source) {
+            Some(Source::Volume(_)) => true,
+            Some(Source::Record { store, .. }) => {
+                self.stores.get(*store).is_some_and(|s| s.spatial[0] > 1)
+            }
+            _ => false,
         }
     }
 
@@ -288,6 +327,13 @@ impl Dataset {
                 Source::File(path) => {
                     let relative = path.strip_prefix(root).unwrap_or(path);
                     hash.bytes(relative.to_string_lossy().as_bytes());
+                }
+                Source::Volume(paths) => {
+                    for path in paths {
+                        let relative = path.strip_prefix(root).unwrap_or(path);
+                        hash.bytes(relative.to_string_lossy().as_bytes());
+                        hash.bytes(&[0]);
+                    }
                 }
                 Source::Record { store, record } => {
                     hash.bytes(&(*store as u64).to_le_bytes());
@@ -361,13 +407,20 @@ fn split_indices(samples: &[Sample]) -> [Vec<usize>; 3] {
 fn unknown_file(path: &Path, extension: &str) -> DataError {
     let place = path.display().to_string();
     match extension {
-        "zip" | "tar" | "gz" | "tgz" | "bz2" | "xz" | "7z" | "rar" if !place.contains("idx") => {
+        "zip" | "tar" | "gz" | "tgz" | "bz2" | "xz" | "7z" | "rar"
+            if !place.contains("idx") && !volume::has_volume_extension(path) =>
+        {
             DataError::data(place, "a packed archive", "unpack it and give the folder")
         }
         "pkl" | "pickle" => DataError::data(
             place,
             "a Python pickle, which can run code when it is read",
             "use the binary version of the data set, or images in folders",
+        ),
+        _ if volume::has_volume_extension(path) => DataError::data(
+            place,
+            "a single volume, not a data set",
+            "give the folder that has a folder of volumes per class",
         ),
         _ if decode::has_image_extension(path) => DataError::data(
             place,

@@ -1,6 +1,7 @@
 //! A decoded image or volume: samples as the file had them, channels last.
 
 use crate::error::DataError;
+use crate::volume::Space;
 
 /// The numbers of an image, in the type the file stored them.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,12 +52,14 @@ impl Samples {
 ///
 /// # Layout
 /// `[depth][height][width][channel]`. Channels are 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; alpha is straight
-/// (not premultiplied). The picture stands upright: EXIF orientation has been applied.
+/// (not premultiplied). The picture stands upright: EXIF orientation has been applied. A volume's channels are what its
+/// files hold, up to 64, none of them alpha.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodedImage {
     spatial: [usize; 3],
     channels: usize,
     samples: Samples,
+    space: Option<Space>,
 }
 
 impl DecodedImage {
@@ -100,7 +103,21 @@ impl DecodedImage {
             spatial,
             channels,
             samples,
+            space: None,
         })
+    }
+
+    /// A volume and where it lies, from parts whose fit the caller has established.
+    pub(crate) fn of_volume(
+        spatial: [usize; 3],
+        channels: usize,
+        samples: Samples,
+        space: Space,
+    ) -> DecodedImage {
+        DecodedImage {
+            space: Some(space),
+            ..DecodedImage::assembled(spatial, channels, samples)
+        }
     }
 
     /// From parts whose fit the caller has established.
@@ -117,6 +134,7 @@ impl DecodedImage {
             spatial,
             channels,
             samples,
+            space: None,
         }
     }
 
@@ -135,9 +153,19 @@ impl DecodedImage {
         &self.samples
     }
 
+    /// Where a volume lies in the patient; nothing for an image.
+    pub fn space(&self) -> Option<Space> {
+        self.space
+    }
+
+    /// Whether it is a volume, even one of a single slice.
+    pub fn is_volume(&self) -> bool {
+        self.space.is_some()
+    }
+
     /// Whether the last channel is alpha.
     pub fn has_alpha(&self) -> bool {
-        self.channels == 2 || self.channels == 4
+        !self.is_volume() && (self.channels == 2 || self.channels == 4)
     }
 
     /// A 64-bit FNV-1a hash of shape and samples: equal images have equal hashes.

@@ -100,6 +100,19 @@ impl DataError {
         }
     }
 
+    /// The same error with `place` for its place, where it has none yet: what is said of a sample's voxels by those who do
+    /// not know its file.
+    pub fn at(self, place: &str) -> DataError {
+        if self.place.is_empty() {
+            DataError {
+                place: place.to_string(),
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+
     /// The kind of error.
     pub fn kind(&self) -> DataErrorKind {
         self.kind

@@ -58,6 +58,7 @@ pub mod preprocessing;
 pub mod random;
 mod resample;
 pub mod split;
+pub mod volume;
 
 pub use augmentation::{Augmentation, SampleKey};
 pub use check::{BadFile, Inspection, OnError, check};
@@ -67,6 +68,10 @@ pub use decoded::{DecodedImage, Samples};
 pub use error::{DataError, DataErrorKind};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderOptions};
 pub use natural::natural_cmp;
-pub use preprocessing::{Alpha, Prepared, Preprocessing, Resize, Scale};
+pub use preprocessing::{
+    Alpha, Clip, NonFiniteVoxels, Normalize, Prepared, Preprocessing, Resize, Scale, VolumeSize,
+    VolumeSteps,
+};
 pub use resample::Filter;
 pub use split::{Split, SplitOptions};
+pub use volume::{Orientation, Space, decode_volume};

@@ -185,6 +185,13 @@ impl Loader {
             ));
         };
         let spatial = match (dataset.uniform_shape(), preprocessing.fixed_size()) {
+            _ if preprocessing.volume.is_some() => match preprocessing.fixed_volume() {
+                Some(size) => size,
+                None => preprocessing
+                    .fit(&dataset.decode(first)?)
+                    .map_err(|e| e.at(&dataset.describe(first)))?
+                    .spatial(),
+            },
             (Some((spatial, _)), _) => preprocessing.output_spatial(spatial)?,
             (None, Some([height, width])) if dataset.path(first).is_some() => [1, height, width],
             _ => preprocessing.output_spatial(dataset.decode(first)?.spatial())?,
@@ -356,11 +363,12 @@ impl Shared {
         // The part that is the same each time is what the cache keeps.
         let steady = self.cache.get(index, || {
             let decoded = self.dataset.decode(index)?;
-            if augmentation.resizes() {
-                Ok(self.preprocessing.convert_channels(&decoded))
+            let prepared = if augmentation.resizes() {
+                self.preprocessing.convert_channels(&decoded)
             } else {
                 self.preprocessing.fit(&decoded)
-            }
+            };
+            prepared.map_err(|e| e.at(&self.dataset.describe(index)))
         })?;
         let fitted = if augmentation.resizes() {
             &self

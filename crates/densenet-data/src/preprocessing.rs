@@ -7,22 +7,27 @@
 //! A [`Preprocessing`] is stored in the model file as JSON, so that what was trained is what is run. Augmentation
 //! (training only) hooks in before and after the last step, see [`crate::augmentation`].
 //!
+//! Volumes have steps of their own in place of the first three, see [`volume`].
+//!
 //! The steps are torchvision's (`Resize`, `CenterCrop`, `ToTensor`, `Normalize`) on PIL images, sizes rounded
 //! as there; 8-bit results agree bit for bit up to the decoding of lossy files.
 
 mod channels;
 mod form;
 mod suggest;
+pub mod volume;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::augmentation::{Augmentation, SampleKey};
-use crate::decoded::{DecodedImage, Samples, volume};
+use crate::decoded::{DecodedImage, Samples, volume as voxels};
 use crate::error::DataError;
 use crate::resample::{self, Filter, PixelBox};
 
+use crate::volume::{MAX_CHANNELS, Space};
 pub use channels::Alpha;
+pub use volume::{Clip, NonFiniteVoxels, Normalize, VolumeSize, VolumeSteps};
 
 /// The most numbers one resized sample may have (512 MiB as f32).
 const MAX_VALUES: usize = 1 << 27;
@@ -60,7 +65,7 @@ pub enum Scale {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Channels of the network's input: 1 or 3. Grey becomes RGB by repetition; RGB becomes grey with PIL's
+    /// Channels of the network's input: 1 or 3, of volumes 1 to 64. Grey becomes RGB by repetition; RGB becomes grey with PIL's
     /// weights (0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point).
     pub channels: usize,
     /// What becomes of transparency.
@@ -75,6 +80,9 @@ pub struct Preprocessing {
     /// `[height, width]` cut from the middle after resizing; an image that is smaller gets black borders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<[usize; 2]>,
+    /// The steps of volumes, in place of `alpha`, `resize`, `filter` and `crop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSteps>,
     /// The unit of the values that `mean` and `std` refer to.
     #[serde(default)]
     pub scale: Scale,
@@ -95,6 +103,8 @@ pub struct Prepared {
     pub spatial: [usize; 3],
     /// Channels a pixel.
     pub channels: usize,
+    /// Where a volume's voxels lie in the patient, after all steps; nothing for an image.
+    pub space: Option<Space>,
 }
 
 impl Preprocessing {
@@ -111,6 +121,7 @@ impl Preprocessing {
             resize: None,
             filter: Filter::Bilinear,
             crop: None,
+            volume: None,
             scale: Scale::Unit,
             mean: vec![0.0; channels],
             std: vec![1.0; channels],
@@ -132,6 +143,17 @@ impl Preprocessing {
     pub fn exact(channels: usize, size: [usize; 2]) -> Preprocessing {
         Preprocessing {
             resize: Some(Resize::Exact(size)),
+            ..Preprocessing::plain(channels)
+        }
+    }
+
+    /// Volumes as they are, but for their orientation: to the right, the front and upwards.
+    pub fn of_volumes(channels: usize) -> Preprocessing {
+        Preprocessing {
+            volume: Some(VolumeSteps {
+                orientation: Some(crate::volume::Orientation::RAS),
+                ..VolumeSteps::default()
+            }),
             ..Preprocessing::plain(channels)
         }
     }
@@ -170,7 +192,23 @@ impl Preprocessing {
                 cure,
             ))
         };
-        if self.channels != 1 && self.channels != 3 {
+        if let Some(steps) = &self.volume {
+            steps.validate()?;
+            if self.resize.is_some() || self.crop.is_some() {
+                return wrong(
+                    "volume",
+                    "a size for images beside the steps of volumes".into(),
+                    "give `size` among the steps of volumes",
+                );
+            }
+            if !(1..=MAX_CHANNELS).contains(&self.channels) {
+                return wrong(
+                    "channels",
+                    format!("{} channels", self.channels),
+                    "use 1 to 64",
+                );
+            }
+        } else if self.channels != 1 && self.channels != 3 {
             return wrong(
                 "channels",
                 format!("{} channels", self.channels),
@@ -237,7 +275,7 @@ impl Preprocessing {
         self.validate()?;
         let fitted = match augmentation {
             Some((augmentation, key)) if augmentation.resizes() => {
-                self.resized_crop(&self.convert_channels(image), augmentation, key)?
+                self.resized_crop(&self.convert_channels(image)?, augmentation, key)?
             }
             _ => self.fit(image)?,
         };
@@ -247,6 +285,7 @@ impl Preprocessing {
             data,
             spatial: fitted.spatial(),
             channels: fitted.channels(),
+            space: fitted.space(),
         })
     }
 
@@ -263,6 +302,11 @@ impl Preprocessing {
             None => self.resized(spatial)?,
         };
         Ok([depth, height, width])
+    }
+
+    /// `[depth, height, width]` of every prepared volume, if these settings alone decide it.
+    pub fn fixed_volume(&self) -> Option<[usize; 3]> {
+        Some(self.volume.as_ref()?.size?.spatial())
     }
 
     /// `[height, width]` of every output, if these settings alone decide it.
@@ -284,7 +328,7 @@ impl Preprocessing {
             Some(Resize::ShorterSide(side)) => [side * height / width.max(1), side],
         };
         let out = [depth, new_height, new_width];
-        if volume(&out)
+        if voxels(&out)
             .and_then(|v| v.checked_mul(self.channels))
             .is_none_or(|v| v > MAX_VALUES)
         {
@@ -298,14 +342,25 @@ impl Preprocessing {
     }
 
     /// The first step alone: what a cache keeps when the crop is random.
-    pub(crate) fn convert_channels(&self, image: &DecodedImage) -> DecodedImage {
-        channels::convert(image, self.channels, self.alpha)
+    pub(crate) fn convert_channels(&self, image: &DecodedImage) -> Result<DecodedImage, DataError> {
+        match (&self.volume, image.is_volume()) {
+            (Some(steps), _) => steps.convert(image, self.channels, self.scale),
+            (None, false) => Ok(channels::convert(image, self.channels, self.alpha)),
+            (None, true) => Err(DataError::data(
+                "",
+                "a volume, while the model was trained on images",
+                "give images, or a model for volumes",
+            )),
+        }
     }
 
     /// The deterministic first half: channels, resize, centre crop, in the samples' own type.
     pub(crate) fn fit(&self, image: &DecodedImage) -> Result<DecodedImage, DataError> {
+        if let Some(steps) = &self.volume {
+            return steps.sized(self.convert_channels(image)?);
+        }
         let [_, height, width] = self.resized(image.spatial())?;
-        let image = self.convert_channels(image);
+        let image = self.convert_channels(image)?;
         let image = resample::resize(&image, [height, width], self.filter);
         Ok(match self.crop {
             Some(size) => form::centre_crop(&image, size),
@@ -320,6 +375,10 @@ impl Preprocessing {
         augmentation: &Augmentation,
         key: SampleKey,
     ) -> Result<DecodedImage, DataError> {
+        if let Some(steps) = &self.volume {
+            let (middle, extent) = augmentation.crop_cuboid(converted.spatial(), key);
+            return steps.cut(converted, middle, extent);
+        }
         let [_, height, width] = self.output_spatial(converted.spatial())?;
         let [_, source_height, source_width] = converted.spatial();
         let from: PixelBox = augmentation.crop_box([source_height, source_width], key);
@@ -338,7 +397,12 @@ impl Preprocessing {
         augmentation: Option<(&Augmentation, SampleKey)>,
         out: &mut [f32],
     ) {
-        form::to_f32(fitted.samples(), self.scale, out);
+        // A volume's values have their unit since the first step.
+        let scale = match self.volume {
+            Some(_) => Scale::None,
+            None => self.scale,
+        };
+        form::to_f32(fitted.samples(), scale, out);
         let (spatial, channels) = (fitted.spatial(), fitted.channels());
         if let Some((augmentation, key)) = augmentation {
             let top = match (self.scale, fitted.samples()) {

@@ -30,6 +30,18 @@ pub enum Purpose {
     Jitter = 8,
     /// Random erasing.
     Erasing = 9,
+    /// Flip along the depth.
+    DepthFlip = 10,
+    /// Right-angle turns.
+    QuarterTurns = 11,
+    /// Scaling.
+    Scaling = 12,
+    /// Noise.
+    Noise = 13,
+    /// Gamma.
+    Gamma = 14,
+    /// The generated volumes.
+    Shapes = 16,
 }
 
 /// The random numbers for one purpose, one epoch and one sample under one seed.

@@ -207,6 +207,26 @@ impl<W: From64> Weights<W> {
         Weights { spans, weights }
     }
 
+    fn placed(line: &Line) -> Weights<W> {
+        let widening = line.step.max(1.0);
+        let last = line.n_in.saturating_sub(1);
+        let mut spans = Vec::with_capacity(line.n_out);
+        let mut weights = Vec::new();
+        for o in 0..line.n_out {
+            let centre = (line.first + line.step * o as f64).clamp(0.0, last as f64);
+            let begin = (centre - widening).ceil().max(0.0) as usize;
+            let end = ((centre + widening).floor() as usize).min(last);
+            let raw: Vec<f64> = (begin..=end)
+                .map(|i| Filter::Bilinear.at((i as f64 - centre) / widening))
+                .collect();
+            let total: f64 = raw.iter().sum();
+            let from = weights.len();
+            weights.extend(raw.iter().map(|w| W::from64(w / total)));
+            spans.push((begin, from..weights.len()));
+        }
+        Weights { spans, weights }
+    }
+
     fn iter(&self) -> impl Iterator<Item = (usize, &[W])> {
         self.spans
             .iter()
@@ -247,6 +267,26 @@ fn vertical<S: Resample>(
         }
         out.extend(sums.iter().map(|&sum| S::finish(sum)));
     }
+}
+
+/// How one axis is resampled: output `o` lies at input position `first + step · o`.
+pub(crate) struct Line {
+    pub n_in: usize,
+    pub n_out: usize,
+    pub first: f64,
+    pub step: f64,
+}
+
+/// Resample the middle axis of an array `[before][n_in][after]` with the triangle filter, widened where `step` exceeds 1.
+///
+/// Positions outside take the value at the border.
+pub(crate) fn along_axis(values: &[f32], before: usize, after: usize, line: &Line) -> Vec<f32> {
+    let weights = Weights::<f64>::placed(line);
+    let mut out = Vec::with_capacity(before * line.n_out * after);
+    for part in values.chunks_exact((line.n_in * after).max(1)) {
+        vertical(part, after, &weights, &mut out);
+    }
+    out
 }
 
 /// Fractional bits of 8-bit weights: 32 minus 8 for the sample and 2 for the cubic's overshoot.

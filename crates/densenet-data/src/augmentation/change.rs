@@ -77,6 +77,20 @@ impl Augmentation {
         })
     }
 
+    /// The middle and the extent of the part of a volume, `[depth, height, width]`, that becomes the output.
+    ///
+    /// Each side is drawn from the cube root of the smallest share to 1, and the part lies anywhere within the volume.
+    pub(crate) fn crop_cuboid(&self, spatial: [usize; 3], key: SampleKey) -> ([f64; 3], [f64; 3]) {
+        let least = self.resized_crop.unwrap_or(1.0).cbrt();
+        let mut random = stream(key, Purpose::ResizedCrop);
+        let extent = spatial.map(|n| f64::from(random.between(least, 1.0)) * n as f64);
+        let middle = std::array::from_fn(|axis| {
+            let (n, e) = (spatial[axis] as f64, extent[axis]);
+            e / 2.0 + f64::from(random.uniform()) * (n - e)
+        });
+        (middle, extent)
+    }
+
     /// Everything between resizing and normalisation: shift, flips, rotation, colour.
     ///
     /// `top` is the largest sample value where there is one; colours are clipped to 0..top.

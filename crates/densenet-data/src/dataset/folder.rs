@@ -3,6 +3,9 @@
 //! A class folder may have folders within; all pictures below it belong to the class. Names beginning with a dot,
 //! `__MACOSX` and files that do not end like images are left out, the latter with a note. Links are followed; a
 //! link that leads back to a folder above it is left out.
+//!
+//! Volumes lie in class folders as files (NIfTI, NumPy) or as folders that each hold the slices of one DICOM series. A
+//! data set has either pictures or volumes. The patients that DICOM names are groups of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use crate::decode::has_image_extension;
 use crate::error::DataError;
 use crate::natural::natural_cmp;
 use crate::split::Split;
+use crate::volume;
 
 /// How many folders deep a class may be.
 const MAX_DEPTH: usize = 16;
@@ -178,9 +182,25 @@ pub(super) fn open(
             walk.skipped
         ));
     }
+    let volumes = walk
+        .drafts
+        .iter()
+        .filter(|d| matches!(d.source, Source::Volume(_)));
+    let (volumes, all) = (volumes.count(), walk.drafts.len());
+    if volumes > 0 && volumes < all {
+        return Err(DataError::data(
+            place,
+            format!("{volumes} volumes and {} pictures", all - volumes),
+            "keep volumes and pictures in data sets of their own",
+        ));
+    }
     let found = Found {
         name: place,
-        format: Format::ImageFolder,
+        format: if volumes > 0 {
+            Format::VolumeFolder
+        } else {
+            Format::ImageFolder
+        },
         classes: walk.classes,
         ordered: false,
         drafts: walk.drafts,
@@ -279,8 +299,40 @@ impl Walk {
         }
         above.push(real);
         let listing = Listing::read(folder)?;
+        let mut loose = listing
+            .files
+            .iter()
+            .filter(|f| !has_image_extension(&f.path));
+        let series = match loose.next() {
+            Some(first) => volume::is_dicom_file(&first.path)? || volume::is_series(folder)?,
+            None => false,
+        };
+        if series {
+            if above.len() == 1 {
+                return Err(DataError::data(
+                    folder.display().to_string(),
+                    "DICOM files directly in the class folder: where one scan ends and the next begins is unknown",
+                    "put the slices of each scan into a folder of their own",
+                ));
+            }
+            self.drafts.push(Draft {
+                group: volume::patient(folder),
+                source: Source::Volume(vec![folder.to_path_buf()]),
+                class,
+                split,
+            });
+            above.pop();
+            return Ok(());
+        }
         for file in listing.files {
-            if has_image_extension(&file.path) {
+            if volume::has_volume_extension(&file.path) {
+                self.drafts.push(Draft {
+                    source: Source::Volume(vec![file.path]),
+                    class,
+                    split,
+                    group: None,
+                });
+            } else if has_image_extension(&file.path) {
                 self.drafts.push(Draft {
                     source: Source::File(file.path),
                     class,

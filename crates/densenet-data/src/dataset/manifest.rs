@@ -3,15 +3,20 @@
 //! The first line names the columns, in any order; further columns are left out with a note. Paths are relative to
 //! the manifest. Samples of one group (one patient, one slide) never end up in different splits. A manifest either
 //! gives a split on every line or on none.
+//!
+//! A path that ends like a volume, or leads to a folder (a DICOM series), is one. Several files separated by semicolons
+//! (`t1.nii.gz;t2.nii.gz;flair.nii.gz`) are the channels of one volume. Where there is no column `group`, the patients that
+//! DICOM names are the groups.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::assemble::{Draft, Found, assemble};
 use super::{Dataset, Format, OpenOptions, Source};
 use crate::decode::read_bounded;
 use crate::error::{DataError, did_you_mean};
 use crate::split::Split;
+use crate::volume::{self, has_volume_extension};
 
 const MAX_BYTES: u64 = 512 << 20;
 const COLUMNS: [&str; 4] = ["path", "label", "split", "group"];
@@ -22,6 +27,20 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
     let place = path.display().to_string();
     let found = parse(&place, base, &text)?;
     assemble(found, options)
+}
+
+/// A picture, or the files of a volume's channels.
+fn source(base: &Path, field: &str) -> Source {
+    let paths: Vec<PathBuf> = field
+        .split(';')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| base.join(name))
+        .collect();
+    match paths.as_slice() {
+        [only] if !has_volume_extension(only) && !only.is_dir() => Source::File(only.clone()),
+        _ => Source::Volume(paths),
+    }
 }
 
 fn parse(place: &str, base: &Path, bytes: &[u8]) -> Result<Found, DataError> {
@@ -145,8 +164,24 @@ fn parse(place: &str, base: &Path, bytes: &[u8]) -> Result<Found, DataError> {
             classes.push(label.to_string());
             classes.len() - 1
         });
+        let source = source(base, file);
+        let group = match &source {
+            Source::Volume(paths) if group_at.is_none() => {
+                paths.first().and_then(|path| volume::patient(path))
+            }
+            _ => group,
+        };
+        if let Some(first) = drafts.first()
+            && matches!(first.source, Source::Volume(_)) != matches!(source, Source::Volume(_))
+        {
+            return Err(DataError::data(
+                here,
+                "volumes and pictures in one list",
+                "keep volumes and pictures in data sets of their own",
+            ));
+        }
         drafts.push(Draft {
-            source: Source::File(base.join(file)),
+            source,
             class,
             split,
             group,
