@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import cases, inference, oneshot, options, record, scaling, training
+from . import cases, inference, isa, oneshot, options, record, scaling, training
 from .inference import Disagreement
 from .models import Models
 from .ours import Ours, Refused
@@ -20,6 +20,8 @@ def main():
     document = record.new(ours, settings)
     models = Models(Path(arguments.cache).resolve(), ours, settings.threads, arguments.fresh)
     try:
+        if settings.avx2:
+            isa.limit(settings)
         if arguments.train:
             train(document, models, ours, settings, arguments.only)
         else:
@@ -40,8 +42,6 @@ def predict(document, models, ours, settings, only):
         progress(case.name)
         document["inference"].append(inference.run(case, models, ours, settings))
     if settings.avx2:
-        from . import isa
-
         document["notes"] = isa.notes(document["inference"])
         return
     if found := options.wanted(cases.ONE_SHOT, only):

@@ -1,11 +1,12 @@
 """Who takes part: engines, the precision they are compared in, how a worker of theirs is started."""
 
+import os
 from dataclasses import dataclass, field
 
 from .presets import PRESETS
-from .process import Worker, python
+from .process import HOME, Worker, python
 
-AVX2_PYTORCH = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+AVX2_PYTORCH = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def start(engine, case, folder, settings):
     }
     environment = {"OMP_NUM_THREADS": str(settings.threads), "RAYON_NUM_THREADS": str(settings.threads)}
     if settings.avx2:
-        environment |= engine.avx2
+        # `isa.limit` put copies of the engines without a switch there.
+        environment |= {"PYTHONPATH": f"{settings.limited}{os.pathsep}{HOME}", **engine.avx2}
     if engine.module:
         command = python(engine.module, task)
     else:
