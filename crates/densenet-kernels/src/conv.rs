@@ -129,11 +129,40 @@ impl Conv<'_> {
         for_each(pixel_tasks * groups, |task| {
             let (t, g) = (task / groups, task % groups);
             let panels = border(panels, groups, g)..border(panels, groups, g + 1);
-            for chunk in border(chunks, pixel_tasks, t)..border(chunks, pixel_tasks, t + 1) {
-                plan.chunk(t, edge(chunk)..edge(chunk + 1), panels.clone());
+            let end = border(chunks, pixel_tasks, t + 1);
+            for chunk in border(chunks, pixel_tasks, t)..end {
+                let next = edge(chunk + 1).min(edge(end))..edge(chunk + 2).min(edge(end));
+                let pixels = edge(chunk)..edge(chunk + 1);
+                plan.chunk(t, [pixels, next], panels.clone());
             }
         });
         Ok(())
+    }
+
+    /// The kernel's id in logs and benchmarks: `op.pass.dtype.tile.fusion.isa`.
+    pub fn id(&self, store: &Store<'_>) -> String {
+        let [_, height, width] = self.window.kernel;
+        let op = match self.window.kernel[0] {
+            1 => format!("conv{height}x{width}"),
+            depth => format!("conv{depth}x{height}x{width}"),
+        };
+        let dtype = match self.weights.element() {
+            Element::F32 => "f32",
+            Element::Bf16Pair => "bf16",
+        };
+        let load = match self.source {
+            Source::NormRelu(..) => "norm_relu+",
+            _ => "",
+        };
+        let fusion = match store {
+            Store::Overwrite => "store",
+            Store::Affine { relu: false, .. } => "affine",
+            Store::Affine { .. } | Store::AffineBf16(_) => "affine_relu",
+            Store::NormBackward(_) => "norm_backward",
+        };
+        let tile = self.weights.shape().name(self.weights.columns());
+        let isa = self.weights.isa().name();
+        format!("{op}.forward.{dtype}.{tile}.{load}{fusion}.{isa}")
     }
 
     /// Offsets of the kernel's rows from a pixel's first tap. The taps along the width are contiguous in memory.
@@ -277,16 +306,23 @@ struct Places {
     count: usize,
     input: [usize; CHUNK],
     output: [usize; CHUNK],
+    /// The pixels that the task goes on with, to be fetched meanwhile.
+    next: [usize; CHUNK],
+    /// How many of them.
+    ahead: usize,
 }
 
 impl Plan<'_> {
-    /// Handles the panels `panels` of one chunk of at most [`CHUNK`] pixels, as part of task `task`.
-    fn chunk(&self, task: usize, pixels: Range<usize>, panels: Range<usize>) {
+    /// Handles the panels `panels` of one chunk of at most [`CHUNK`] pixels, as part of task `task`, which goes on with the
+    /// pixels `next`.
+    fn chunk(&self, task: usize, [pixels, next]: [Range<usize>; 2], panels: Range<usize>) {
         let first = pixels.start;
         let mut places = Places {
             count: pixels.len(),
             input: [0; CHUNK],
             output: [0; CHUNK],
+            next: [0; CHUNK],
+            ahead: 0,
         };
         let n = places.count;
         origins(
@@ -304,6 +340,14 @@ impl Plan<'_> {
             Source::Map(data, _) => (data, None),
             Source::NormRelu(data, _, affine) => (data, Some(affine)),
         };
+        places.ahead = next.len();
+        origins(
+            &self.conv.window,
+            &self.conv.input_raster(),
+            self.raster,
+            next.start,
+            &mut places.next[..next.len()],
+        );
         // The pixels as the product takes them: normalised, rectified, rounded.
         let pitch = scratch_pitch(self.conv.weights.k());
         with_scratch(places.count * pitch, |scratch| {
@@ -338,7 +382,8 @@ impl Plan<'_> {
         let count = runs().count();
         if count == 1 || count * SHORTEST_RUN <= places.count {
             // Panels outside: a panel stays in the cache while the chunk's pixels pass by.
-            for panel in self.panels(panels) {
+            let mut done = 0;
+            for panel in self.panels(panels.clone()) {
                 let mr = shape.mr(panel.vectors);
                 for tile in runs().flat_map(|run| evenly(run, mr)) {
                     let pitch = match pixels[tile.clone()] {
@@ -351,6 +396,8 @@ impl Plan<'_> {
                         taps: &self.taps,
                         k: width_k,
                     };
+                    self.fetch(places, &panels, done..done + tile.len());
+                    done += tile.len();
                     self.tile(task, &places.output[tile], a, panel);
                 }
             }
@@ -382,6 +429,18 @@ impl Plan<'_> {
                 }
             }
         });
+    }
+
+    /// Fetches a share of the next chunk's pixels, `done` of this one's having been computed, all panels counted.
+    fn fetch(&self, places: &Places, panels: &Range<usize>, done: Range<usize>) {
+        if let Source::NormRelu(data, ..) = self.conv.source
+            && places.ahead > 0
+        {
+            let all = places.count * panels.len();
+            let share = |done: usize| (places.ahead * done).div_ceil(all);
+            let next = &places.next[share(done.start)..share(done.end)];
+            norm::prefetch_pixels(self.isa(), data, next, self.conv.c_in);
+        }
     }
 
     fn panels(&self, range: Range<usize>) -> impl Iterator<Item = Panel<'_>> {

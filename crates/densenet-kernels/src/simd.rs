@@ -61,7 +61,7 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// Asks for the cache line at `p`, where there is an instruction for it.
+    /// Asks for the cache line at `p` into the second-level cache, where there is an instruction for it.
     ///
     /// # Safety
     /// As [`Simd::zero`].

@@ -73,6 +73,12 @@ impl TileShape {
         self.rows[vectors - 1]
     }
 
+    /// The widest tile that `columns` are cut into, as rows × columns.
+    pub(crate) fn name(self, columns: usize) -> String {
+        let vectors = self.panels(columns).next().map_or(1, |(_, v)| v);
+        format!("{}x{}", self.mr(vectors), vectors * self.lanes)
+    }
+
     /// Rows of the tallest tile.
     pub(crate) fn most_rows(&self) -> usize {
         self.rows.into_iter().max().unwrap_or(1)

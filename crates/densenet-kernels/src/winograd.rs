@@ -102,6 +102,20 @@ impl Winograd<'_> {
     }
 }
 
+impl Winograd<'_> {
+    /// The kernel's id in logs and benchmarks: `op.pass.dtype.tile.fusion.isa`.
+    pub fn id(&self) -> String {
+        let axes = self.weights.axes();
+        let (op, tile) = match axes[0] {
+            Transform::Identity => ("conv3x3", String::new()),
+            depth => ("conv3x3x3", format!("{}x", depth.tile())),
+        };
+        let plane = axes[1].tile();
+        let isa = self.weights.isa().name();
+        format!("{op}.forward.f32.winograd{tile}{plane}x{plane}.store.{isa}")
+    }
+}
+
 /// A convolution under way.
 struct Pass<'a> {
     winograd: &'a Winograd<'a>,

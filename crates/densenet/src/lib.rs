@@ -41,9 +41,9 @@ mod parameters;
 mod plan;
 mod predictor;
 
-pub use densenet_kernels::Isa;
+pub use densenet_kernels::{Isa, peak_gflops};
 pub use error::NetworkError;
 pub use input::Input;
 pub use network::{Network, NetworkOptions};
 pub use parameters::ParameterView;
-pub use predictor::{Dtype, Feature, Output, Predictor, PredictorOptions, StageTime};
+pub use predictor::{Dtype, Feature, KernelTime, Output, Predictor, PredictorOptions, StageTime};

@@ -1,5 +1,6 @@
 //! A network compiled for inference.
 
+mod profile;
 mod run;
 mod schedule;
 mod taps;
@@ -101,6 +102,21 @@ pub struct StageTime {
     pub time: Duration,
 }
 
+/// How long a kernel of a run took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelTime {
+    /// Its stage's name.
+    pub stage: String,
+    /// `op.pass.dtype.tile.fusion.isa`
+    pub id: String,
+    /// Times it ran.
+    pub calls: usize,
+    /// Multiply-adds of the operation computed directly, all calls together; 0 for a pooling.
+    pub macs: u64,
+    /// Wall time of all calls.
+    pub time: Duration,
+}
+
 impl Predictor {
     /// Compiles the network `config` with the weights `state` for this machine's best instruction set.
     ///
@@ -198,7 +214,7 @@ impl Predictor {
     /// # Errors
     /// The input is too small for the network or its length does not fit its shape.
     pub fn run(&self, input: Input<'_>) -> Result<Vec<f32>, NetworkError> {
-        self.execute(input, &mut Taps::none(), &mut |_, _| {})
+        self.execute(input, &mut Taps::none(), &mut |_, _| {}, None)
     }
 
     /// The logits and the outputs of the layers or stages named in `taps`; [`Architecture::resolve`] says which names
@@ -208,7 +224,7 @@ impl Predictor {
     /// As [`Predictor::run`], and for names that do not exist.
     pub fn run_with_taps(&self, input: Input<'_>, taps: &[&str]) -> Result<Output, NetworkError> {
         let mut taps = Taps::new(&self.plan.architecture, taps)?;
-        let logits = self.execute(input, &mut taps, &mut |_, _| {})?;
+        let logits = self.execute(input, &mut taps, &mut |_, _| {}, None)?;
         Ok(Output {
             logits,
             taps: taps.finish(),
@@ -241,11 +257,29 @@ impl Predictor {
     /// As [`Predictor::run`].
     pub fn run_timed(&self, input: Input<'_>) -> Result<(Vec<f32>, Vec<StageTime>), NetworkError> {
         let mut times = Vec::new();
-        let logits = self.execute(input, &mut Taps::none(), &mut |stage, time| {
-            let name = self.plan.architecture.stages()[stage].name.clone();
-            times.push(StageTime { name, time });
-        })?;
+        let logits = self.execute(
+            input,
+            &mut Taps::none(),
+            &mut |stage, time| {
+                let name = self.plan.architecture.stages()[stage].name.clone();
+                times.push(StageTime { name, time });
+            },
+            None,
+        )?;
         Ok((logits, times))
+    }
+
+    /// [`Predictor::run`] with the wall time of each kernel, by stage.
+    ///
+    /// # Errors
+    /// As [`Predictor::run`].
+    pub fn run_profiled(
+        &self,
+        input: Input<'_>,
+    ) -> Result<(Vec<f32>, Vec<KernelTime>), NetworkError> {
+        let mut kernels = Vec::new();
+        let logits = self.execute(input, &mut Taps::none(), &mut |_, _| {}, Some(&mut kernels))?;
+        Ok((logits, kernels))
     }
 
     fn execute(
@@ -253,6 +287,7 @@ impl Predictor {
         input: Input<'_>,
         taps: &mut Taps,
         finished: &mut dyn FnMut(usize, Duration),
+        kernels: Option<&mut Vec<KernelTime>>,
     ) -> Result<Vec<f32>, NetworkError> {
         let trace = input.trace(&self.plan)?;
         if input.batch == 0 {
@@ -265,7 +300,7 @@ impl Predictor {
         let mut work = idle.pop().unwrap_or_default();
         drop(idle);
         work.reserve(&sizes);
-        let mut run = Run::new(self, &trace, &mut work, taps);
+        let mut run = Run::new(self, &trace, &mut work, taps, kernels);
         let result = together(|| run.all(input, &schedule));
         for (stage, time) in run.times.iter().enumerate() {
             // The final norm is part of the classifier's pass.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use densenet::{
-    Input, Network, NetworkError, NetworkOptions, Predictor,
+    Dtype, Input, Isa, Network, NetworkError, NetworkOptions, Predictor, PredictorOptions,
     spec::{Architecture, ConcatOrder, DenseNetConfig, Stem, preset},
     weights::{StateDict, Tensor},
 };
@@ -104,6 +104,68 @@ fn threads<R: Send>(n: usize, work: impl FnOnce() -> R + Send) -> R {
         .build()
         .unwrap()
         .install(work)
+}
+
+/// Large maps pass a few samples at a time; neither that nor the batch nor the threads change a bit, in f32 or bf16.
+#[test]
+fn groups_of_samples_change_nothing() {
+    let config = DenseNetConfig {
+        num_init_features: 32,
+        ..config(2)
+    };
+    let (spatial, batch) = ([1, 420, 390], 5);
+    let shape = [batch, config.in_channels, spatial[1], spatial[2]];
+    let data = channels_last(&generate_input(&shape, 9, 0), &shape);
+    let state = state(&config);
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let isa = Isa::active().unwrap();
+        let options = PredictorOptions { isa, dtype };
+        let predictor = Predictor::with_options(&config, &state, &options).unwrap();
+        let run = |first: usize, batch: usize| {
+            let each = data.len() / 5;
+            let data = &data[first * each..(first + batch) * each];
+            let input = Input {
+                data,
+                batch,
+                spatial,
+            };
+            predictor.run(input).unwrap()
+        };
+        let together = threads(3, || run(0, batch));
+        let alone: Vec<f32> = (0..batch).flat_map(|n| threads(2, || run(n, 1))).collect();
+        assert_eq!(together, alone, "{dtype:?}");
+    }
+}
+
+/// bf16 keeps eight bits of every factor: logits agree to about a percent of their size.
+#[test]
+fn bf16_is_close_to_f32() {
+    for (name, config) in variants() {
+        let (data, spatial) = input(&config, 2);
+        let input = Input {
+            data: &data,
+            batch: 2,
+            spatial,
+        };
+        let state = state(&config);
+        for &isa in Isa::available() {
+            let [wide, narrow] = [Dtype::F32, Dtype::Bf16].map(|dtype| {
+                let options = PredictorOptions { isa, dtype };
+                let predictor = Predictor::with_options(&config, &state, &options).unwrap();
+                assert_eq!(predictor.dtype(), dtype);
+                predictor.run(input).unwrap()
+            });
+            let size = wide.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let pairs = wide.iter().zip(&narrow);
+            let worst = pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst > 0.0, "{name}: nothing was rounded");
+            assert!(
+                worst < 0.02 * size,
+                "{name} {}: {worst} of {size}",
+                isa.name()
+            );
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod measure;
 
 use clap::Args;
-use densenet::{Input, Isa, Network, NetworkOptions, Predictor, memory};
+use densenet::{Input, Isa, KernelTime, Network, NetworkOptions, memory, peak_gflops};
 use densenet_spec::Architecture;
 use densenet_weights::{InitMode, Model, initialize};
 use serde_json::json;
@@ -48,6 +48,9 @@ pub struct Bench {
     /// Runs before that, not timed
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole)]
     warmup: usize,
+    /// Also show each stage's kernels: calls, time, rate, share of the peak
+    #[arg(long)]
+    kernels: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -60,12 +63,14 @@ pub struct Bench {
 fn after_help() -> String {
     format!(
         "GFLOP/s count two operations for every multiply-add of a direct convolution, whatever way it is computed; a
-training step counts three times a prediction.
+training step counts three times a prediction. The peak is what register tiles reach on this machine with operands in
+the first-level cache; Winograd's tiles, which need fewer multiplications, can pass it.
 
 {}
 Examples:
   densenet bench densenet121
   densenet bench densenet121 --batch 8 --train --threads 2
+  densenet bench densenet121 --dtype bf16 --kernels
   densenet bench model.safetensors --input 64x96x96 --json",
         preset_list()
     )
@@ -77,8 +82,12 @@ impl Bench {
     /// # Errors
     /// A model or configuration that cannot be used, an input too small.
     pub fn run(self) -> Result<(), Failure> {
-        self.dtype.check()?;
         self.run.prepare()?;
+        if self.train && self.dtype == Dtype::Bf16 {
+            return Err(Failure::usage(
+                "--dtype bf16: a training step computes in f32 — leave out --dtype or --train",
+            ));
+        }
         let model = self.network()?;
         let architecture = Architecture::new(&model.config)?;
         let spatial = match &self.input {
@@ -118,7 +127,9 @@ impl Bench {
         };
         // A backward pass computes two products where the forward pass computes one.
         let passes = if self.train { 3.0 } else { 1.0 };
+        let bf16 = self.dtype == Dtype::Bf16;
         self.print(&Report {
+            peak_gflops: peak_gflops(Isa::active().map_err(Failure::usage)?, bf16),
             gflops: passes * 2.0 * macs as f64 / (times.median() * 1e6),
             times,
             stages,
@@ -147,7 +158,7 @@ impl Bench {
         model: &Model,
         input: Input<'_>,
     ) -> Result<(Times, Vec<Stage>), Failure> {
-        let predictor = Predictor::new(&model.config, &model.state)?;
+        let predictor = self.dtype.predictor(model)?;
         let times = Times::of(self.warmup, self.iterations, || {
             predictor.run(input).map(drop)
         })?;
@@ -161,9 +172,36 @@ impl Bench {
                 }
             }
         }
+        let mut by_kernel: Vec<(KernelTime, Vec<f64>)> = Vec::new();
+        for _ in 0..self.iterations {
+            for kernel in predictor.run_profiled(input)?.1 {
+                let milliseconds = kernel.time.as_secs_f64() * 1e3;
+                let same = |k: &KernelTime| k.id == kernel.id && k.stage == kernel.stage;
+                match by_kernel.iter_mut().find(|(k, _)| same(k)) {
+                    Some((_, times)) => times.push(milliseconds),
+                    None => by_kernel.push((kernel, vec![milliseconds])),
+                }
+            }
+        }
+        let mut kernels: Vec<Kernel> = by_kernel
+            .into_iter()
+            .map(|(kernel, times)| {
+                let median = Times::from(times).median();
+                Kernel {
+                    gflops: 2.0 * kernel.macs as f64 / (median * 1e6),
+                    calls: kernel.calls,
+                    stage: kernel.stage,
+                    id: kernel.id,
+                    median,
+                }
+            })
+            .collect();
         let mut stages: Vec<Stage> = by_stage
             .into_iter()
             .map(|(name, times)| Stage {
+                kernels: kernels
+                    .extract_if(.., |kernel| kernel.stage == name)
+                    .collect(),
                 name,
                 median: Times::from(times).median(),
                 share: 0.0,
@@ -195,13 +233,30 @@ impl Bench {
             let stages: Vec<_> = report
                 .stages
                 .iter()
-                .map(|stage| json!({"name": stage.name, "median_ms": stage.median, "share": stage.share}))
+                .map(|stage| {
+                    let kernels = stage.kernels.iter().map(|kernel| {
+                        json!({
+                            "id": kernel.id,
+                            "calls": kernel.calls,
+                            "median_ms": kernel.median,
+                            "gflops": kernel.gflops,
+                            "peak_share": kernel.gflops / report.peak_gflops,
+                        })
+                    });
+                    json!({
+                        "name": stage.name,
+                        "median_ms": stage.median,
+                        "share": stage.share,
+                        "kernels": kernels.collect::<Vec<_>>(),
+                    })
+                })
                 .collect();
             return output::print_json(&json!({
                 "median_ms": report.times.median(),
                 "min_ms": report.times.min(),
                 "times_ms": report.times.sorted(),
                 "gflops": report.gflops,
+                "peak_gflops": report.peak_gflops,
                 "peak_rss_bytes": report.peak_rss_bytes,
                 "threads": threads,
                 "isa": isa,
@@ -230,7 +285,15 @@ impl Bench {
                 "Minimum".to_string(),
                 format!("{:.2} ms", report.times.min()),
             ),
-            ("Rate".to_string(), format!("{:.1} GFLOP/s", report.gflops)),
+            (
+                "Rate".to_string(),
+                format!(
+                    "{:.1} GFLOP/s, {:.0} % of {:.1}",
+                    report.gflops,
+                    100.0 * report.gflops / report.peak_gflops,
+                    report.peak_gflops
+                ),
+            ),
         ];
         if let Some(bytes) = report.peak_rss_bytes {
             lines.push(("Peak memory".to_string(), output::bytes(bytes)));
@@ -238,6 +301,19 @@ impl Bench {
         for stage in &report.stages {
             let value = format!("{:.2} ms  {:.0} %", stage.median, 100.0 * stage.share);
             lines.push((stage.name.clone(), value));
+            for kernel in self.kernels.then_some(&stage.kernels).into_iter().flatten() {
+                let value = match kernel.gflops > 0.0 {
+                    true => format!(
+                        "{:.2} ms  {:.0} GFLOP/s  {:.0} %  {}",
+                        kernel.median,
+                        kernel.gflops,
+                        100.0 * kernel.gflops / report.peak_gflops,
+                        kernel.id
+                    ),
+                    false => format!("{:.2} ms  {}", kernel.median, kernel.id),
+                };
+                lines.push((format!("  ×{}", kernel.calls), value));
+            }
         }
         output::print(&output::pairs(&lines, output::width()))
     }
@@ -247,6 +323,8 @@ impl Bench {
 struct Report {
     times: Times,
     gflops: f64,
+    /// What the threads reach on operands in the first-level cache.
+    peak_gflops: f64,
     stages: Vec<Stage>,
     isa: &'static str,
     peak_rss_bytes: Option<u64>,
@@ -257,4 +335,15 @@ struct Stage {
     name: String,
     median: f64,
     share: f64,
+    kernels: Vec<Kernel>,
+}
+
+/// A kernel of a stage, all its calls together.
+struct Kernel {
+    stage: String,
+    id: String,
+    calls: usize,
+    median: f64,
+    /// Counted as direct convolution; 0 for a pooling.
+    gflops: f64,
 }

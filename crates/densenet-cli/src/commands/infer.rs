@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use densenet::{Input, Predictor};
+use densenet::Input;
 use densenet_data::npy;
 use densenet_spec::{Architecture, Named, Op};
 use densenet_weights::atomic;
@@ -81,7 +81,6 @@ impl Infer {
     /// Files that cannot be read or written, an input that does not fit the network, an unknown layer, results that
     /// are not finite.
     pub fn run(self) -> Result<(), Failure> {
-        self.dtype.check()?;
         self.run.prepare()?;
         let model = model::load(&self.model)?;
         let architecture = Architecture::new(&model.config)?;
@@ -99,7 +98,10 @@ impl Infer {
             .trace(input.spatial)
             .map_err(|error| place(format!("{} — give a larger one", error.reason)))?;
         self.finite("a number of the input", &input.data)?;
-        let predictor = Predictor::new(&model.config, &model.state)?;
+        let predictor = self.dtype.predictor(&model)?;
+        // The plan has the weights in its own order; a second copy would be half of all memory.
+        let config = model.config;
+        drop(model.state);
         let layers: Vec<&str> = self.tap.iter().map(|tap| tap.layer.as_str()).collect();
         let result = predictor.run_with_taps(
             Input {
@@ -111,7 +113,7 @@ impl Infer {
         )?;
         self.finite("a logit", &result.logits)?;
         for ((tap, feature), flat) in self.tap.iter().zip(&result.taps).zip(flat) {
-            let mut array = layout::to_array(feature.shape, &feature.data, &model.config);
+            let mut array = layout::to_array(feature.shape, &feature.data, &config);
             if flat {
                 array.shape.truncate(2);
             }
@@ -119,7 +121,7 @@ impl Infer {
         }
         write(
             &self.output,
-            &[input.batch, model.config.num_classes],
+            &[input.batch, config.num_classes],
             &result.logits,
         )
     }

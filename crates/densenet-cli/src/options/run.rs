@@ -1,6 +1,8 @@
 //! How to compute: threads, device, numbers.
 
 use clap::{Args, ValueEnum};
+use densenet::{Isa, NetworkError, Predictor, PredictorOptions};
+use densenet_weights::Model;
 
 use super::number::positive;
 use crate::failure::Failure;
@@ -58,15 +60,27 @@ impl RunOptions {
 /// More threads than any machine has cores; each takes memory.
 const MOST_THREADS: usize = 1024;
 
-impl Dtype {
-    /// # Errors
-    /// These numbers cannot be computed with yet.
-    pub fn check(self) -> Result<(), Failure> {
-        match self {
-            Dtype::F32 => Ok(()),
-            Dtype::Bf16 => Err(Failure::usage(
-                "--dtype bf16: this version computes in f32 alone — leave --dtype out",
-            )),
+impl From<Dtype> for densenet::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => densenet::Dtype::F32,
+            Dtype::Bf16 => densenet::Dtype::Bf16,
         }
+    }
+}
+
+impl Dtype {
+    /// A network compiled for these numbers.
+    ///
+    /// # Errors
+    /// As [`Predictor::with_options`].
+    pub fn predictor(self, model: &Model) -> Result<Predictor, NetworkError> {
+        let isa = Isa::active().map_err(NetworkError::Isa)?;
+        let dtype = self.into();
+        Predictor::with_options(
+            &model.config,
+            &model.state,
+            &PredictorOptions { isa, dtype },
+        )
     }
 }

@@ -7,7 +7,7 @@ const TINY: &str = "densenet-bc-100-12 --growth-rate 4 --block-config 2,2 --inpu
 #[test]
 fn the_document_has_the_promised_fields() {
     let place = Place::new();
-    for (options, stages) in [("", 5), ("--train --batch 2", 0)] {
+    for (options, stages) in [("", 5), ("--dtype bf16", 5), ("--train --batch 2", 0)] {
         let document = place.run(&format!("bench {TINY} {options} --json")).json();
         let keys: Vec<_> = document.as_object().unwrap().keys().collect();
         assert_eq!(
@@ -17,6 +17,7 @@ fn the_document_has_the_promised_fields() {
                 "min_ms",
                 "times_ms",
                 "gflops",
+                "peak_gflops",
                 "peak_rss_bytes",
                 "threads",
                 "isa",
@@ -33,6 +34,21 @@ fn the_document_has_the_promised_fields() {
         assert_eq!(timed.len(), stages, "{timed:?}");
         if stages > 0 {
             assert_eq!(timed[0]["name"], "stem");
+            let kernels = timed[1]["kernels"].as_array().unwrap();
+            let ids: Vec<_> = kernels.iter().map(|k| k["id"].as_str().unwrap()).collect();
+            assert!(ids.iter().all(|id| id.split('.').count() == 6), "{ids:?}");
+            let isa = document["isa"].as_str().unwrap();
+            assert!(ids.iter().all(|id| id.ends_with(isa)), "{ids:?}");
+            assert_eq!(
+                options.contains("bf16"),
+                ids.iter().any(|id| id.contains(".bf16."))
+            );
+            let calls = kernels
+                .iter()
+                .map(|k| k["calls"].as_u64().unwrap())
+                .sum::<u64>();
+            assert_eq!(calls, 4, "two layers of two convolutions");
+            assert!(kernels[0]["peak_share"].as_f64().unwrap() > 0.0);
             let share: f64 = timed.iter().map(|s| s["share"].as_f64().unwrap()).sum();
             assert!((share - 1.0).abs() < 1e-9, "{share}");
         }
@@ -62,7 +78,11 @@ fn what_cannot_be_timed_is_explained() {
             &["20x20", "29x29"] as &[_],
         ),
         ("bench densenet121 --iterations 0", 2, &["--iterations 0"]),
-        ("bench densenet121 --dtype bf16", 2, &["--dtype bf16"]),
+        (
+            "bench densenet121 --dtype bf16 --train",
+            2,
+            &["--dtype bf16", "--train"],
+        ),
         (
             "bench densenet122",
             2,

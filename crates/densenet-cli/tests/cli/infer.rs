@@ -199,9 +199,9 @@ fn bad_inputs_are_explained() {
             &["--tap stem", "LAYER=FILE"],
         ),
         (
-            with("--input x.npy --dtype bf16"),
+            with("--input x.npy --dtype f16"),
             2,
-            &["--dtype bf16", "f32"],
+            &["--dtype", "f16", "bf16"],
         ),
         (with("--input x.npy --threads 0"), 2, &["--threads 0"]),
         (

@@ -37,7 +37,32 @@ pub(crate) struct Rows<'a> {
 impl Rows<'_> {
     /// Writes the pixels to `output`, `pitch` elements apart.
     pub(crate) fn write(&self, isa: Isa, output: &mut [f32], pitch: usize) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        fn native(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
+            rows_body::<crate::simd::Avx512, Native>(rows, output, pitch);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.bf16 && isa.has_bf16() {
+            // SAFETY: the processor has these features, as `has_bf16` detected.
+            return unsafe { native(self, output, pitch) };
+        }
         write_rows(isa, self, output, pitch);
+    }
+}
+
+dispatch! {
+    /// Asks for the pixels at `places`, which will be read soon.
+    pub(crate) fn prefetch_pixels(input: &[f32], places: &[usize], channels: usize) = prefetch_pixels_body
+}
+
+#[inline(always)]
+fn prefetch_pixels_body<S: Simd>(input: &[f32], places: &[usize], channels: usize) {
+    for place in places {
+        for pixel in input[*place..*place + channels].chunks(16) {
+            // SAFETY: the shell around us has the instruction set.
+            unsafe { S::prefetch(pixel.as_ptr()) };
+        }
     }
 }
 
@@ -47,6 +72,42 @@ dispatch! {
 
 #[inline(always)]
 fn write_rows_body<S: Simd>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
+    rows_body::<S, InSteps>(rows, output, pitch);
+}
+
+/// How values are rounded to bf16.
+trait Round<S: Simd> {
+    /// # Safety
+    /// As [`Simd::store_bf16`], and the processor has what the shell around us asks for.
+    unsafe fn store(p: *mut u16, v: S::V, n: usize);
+}
+
+/// By shifts and additions.
+struct InSteps;
+
+impl<S: Simd> Round<S> for InSteps {
+    #[inline(always)]
+    unsafe fn store(p: *mut u16, v: S::V, n: usize) {
+        // SAFETY: as ours.
+        unsafe { S::store_bf16(p, v, n) }
+    }
+}
+
+/// By the processor's own instruction.
+#[cfg(target_arch = "x86_64")]
+struct Native;
+
+#[cfg(target_arch = "x86_64")]
+impl Round<crate::simd::Avx512> for Native {
+    #[inline(always)]
+    unsafe fn store(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
+        // SAFETY: as ours; the shell has AVX512_BF16.
+        unsafe { crate::simd::Avx512::store_bf16_native(p, v, n) }
+    }
+}
+
+#[inline(always)]
+fn rows_body<S: Simd, R: Round<S>>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
     let n = rows.channels;
     assert!(
         rows.affine
@@ -72,7 +133,7 @@ fn write_rows_body<S: Simd>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
                     v = S::relu(S::fma(scale, v, shift));
                 }
                 if rows.bf16 {
-                    S::store_bf16(y.cast::<u16>().add(c), v, many);
+                    R::store(y.cast::<u16>().add(c), v, many);
                 } else if many == S::LANES {
                     S::store(y.add(c), v);
                 } else {

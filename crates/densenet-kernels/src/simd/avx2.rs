@@ -64,7 +64,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: the caller has AVX2; any address may be asked for.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn low(v: __m256) -> __m256 {

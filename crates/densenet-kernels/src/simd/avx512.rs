@@ -71,7 +71,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: the caller has AVX-512; any address may be asked for.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn low(v: __m512) -> __m512 {
@@ -127,6 +127,23 @@ impl Avx512 {
         // SAFETY: both are 64 bytes of plain data.
         let pairs = |v: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
         _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+    }
+}
+
+impl Avx512 {
+    /// [`Simd::store_bf16`] by one instruction.
+    ///
+    /// # Safety
+    /// The processor has AVX512_BF16; `n ≤ 16` elements from `p` are writable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(crate) unsafe fn store_bf16_native(p: *mut u16, v: __m512, n: usize) {
+        let rounded = _mm512_cvtneps_pbh(v);
+        // SAFETY: both are 32 bytes of plain data; masked elements are not touched.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+            _mm256_mask_storeu_epi16(p.cast(), first(n), rounded);
+        }
     }
 }
 

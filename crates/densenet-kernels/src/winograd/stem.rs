@@ -173,6 +173,22 @@ impl Stem<'_> {
     }
 }
 
+impl Stem<'_> {
+    /// The kernel's id in logs and benchmarks: `op.pass.dtype.tile.fusion.isa`.
+    pub fn id(&self) -> String {
+        let op = match self.weights.window.kernel[0] {
+            1 => "conv7x7".to_string(),
+            depth => format!("conv{depth}x7x7"),
+        };
+        let fusion = match self.norm_relu {
+            Some(_) => "affine_relu",
+            None => "store",
+        };
+        let isa = self.weights.isa.name();
+        format!("{op}.forward.f32.winograd3x3.{fusion}.{isa}")
+    }
+}
+
 /// A convolution under way.
 struct Pass<'a> {
     stem: &'a Stem<'a>,

@@ -12,7 +12,9 @@ use densenet_kernels::{
 };
 use densenet_spec::{Trace, Window};
 
-use super::{LayerWeights, Predictor, Schedule, Taps, Workspace, weights::Way};
+use super::{
+    KernelTime, LayerWeights, Predictor, Schedule, Taps, Workspace, profile::Profile, weights::Way,
+};
 use crate::{Input, NetworkError, plan::DenseLayer};
 
 /// A pass under way.
@@ -25,6 +27,7 @@ pub(super) struct Run<'a> {
     batch: usize,
     /// Time spent in each stage.
     pub times: Vec<Duration>,
+    profile: Profile<'a>,
 }
 
 /// Where a transition leaves its output.
@@ -41,6 +44,7 @@ impl<'a> Run<'a> {
         trace: &'a Trace,
         work: &'a mut Workspace,
         taps: &'a mut Taps,
+        kernels: Option<&'a mut Vec<KernelTime>>,
     ) -> Self {
         let stages = predictor.plan.architecture.stages().len();
         Run {
@@ -50,6 +54,13 @@ impl<'a> Run<'a> {
             taps,
             batch: 0,
             times: vec![Duration::ZERO; stages],
+            profile: Profile {
+                kernels,
+                architecture: &predictor.plan.architecture,
+                trace,
+                stage: 0,
+                batch: 0,
+            },
         }
     }
 
@@ -106,6 +117,8 @@ impl<'a> Run<'a> {
     /// Runs a stage and adds its time.
     fn stage<R>(&mut self, stage: usize, work: impl FnOnce(&mut Self) -> R) -> R {
         let start = Instant::now();
+        self.profile.stage = stage;
+        self.profile.batch = self.batch;
         let result = work(self);
         self.times[stage] += start.elapsed();
         result
@@ -147,25 +160,37 @@ impl<'a> Run<'a> {
             weights,
             norm_relu: norm,
         });
-        let run = |output: &mut [f32], raster: &Raster| match (&tiles, norm) {
-            (Some(tiles), _) => tiles.run(output, raster),
-            (None, Some(affine)) => {
-                convolution.run(output, raster, Store::Affine { affine, relu: true })
-            }
-            (None, None) => convolution.run(output, raster, Store::Overwrite),
+        let store = match norm {
+            Some(affine) => Store::Affine { affine, relu: true },
+            None => Store::Overwrite,
+        };
+        let started = self.profile.start(|| match &tiles {
+            Some(tiles) => tiles.id(),
+            None => convolution.id(&store),
+        });
+        let run = |output: &mut [f32], raster: &Raster| match &tiles {
+            Some(tiles) => tiles.run(output, raster),
+            None => convolution.run(output, raster, store),
         };
         let c_block = plan.blocks[0].c_out;
         let Some(window) = stem.pool else {
             let block = Raster::dense(self.batch, size, c_block);
             run(&mut work.block, &block)?;
+            self.profile.end(started, 0);
             self.taps.record_stem_end(plan, &work.block, &block);
             return Ok(());
         };
         run(&mut work.map, &map)?;
+        self.profile.end(started, 0);
         let block = Raster::dense(self.batch, window.output(size).unwrap_or(size), c_block);
         let source = (&work.map[..], &map, None);
         let target = (&mut work.block[..], &block);
+        let started = self
+            .profile
+            .start(|| format!("max_pool.forward.f32.{}", isa.name()));
         pool::max_pool(*isa, &window, source, target, conv.c_out, &mut [])?;
+        self.profile
+            .end(started, plan.blocks[0].layers[0].index - 1);
         self.taps.record_stem_end(plan, &work.block, &block);
         Ok(())
     }
@@ -217,7 +242,9 @@ impl<'a> Run<'a> {
                     true => Store::AffineBf16(affine),
                     false => Store::Affine { affine, relu: true },
                 };
+                let started = self.profile.start(|| convolution.id(&store));
                 convolution.run(&mut work.bottleneck, &inner, store)?;
+                self.profile.end(started, layer.index + 2);
             }
             _ => norm::normalise_relu(
                 isa,
@@ -227,6 +254,8 @@ impl<'a> Run<'a> {
             )?,
         }
         let new = raster.at(layer.c_in);
+        // The convolution that makes the new features, behind norm, ReLU and, where it is, the bottleneck.
+        let made_by = layer.index + if layer.bottleneck.is_some() { 5 } else { 2 };
         let bottleneck = &work.bottleneck[..];
         let source = match pairs {
             true => Source::Bf16(bottleneck, inner),
@@ -235,7 +264,10 @@ impl<'a> Run<'a> {
         let panels = match way {
             Way::Tiles(weights) => {
                 let source = (bottleneck, inner);
-                Winograd { source, weights }.run(&mut work.block, &new)?;
+                let convolution = Winograd { source, weights };
+                let started = self.profile.start(|| convolution.id());
+                convolution.run(&mut work.block, &new)?;
+                self.profile.end(started, made_by);
                 return Ok(());
             }
             Way::Direct(panels) | Way::DirectBf16(panels) => panels,
@@ -246,7 +278,9 @@ impl<'a> Run<'a> {
             source,
             weights: panels,
         };
+        let started = self.profile.start(|| convolution.id(&Store::Overwrite));
         convolution.run(&mut work.block, &new, Store::Overwrite)?;
+        self.profile.end(started, made_by);
         Ok(())
     }
 
@@ -281,17 +315,23 @@ impl<'a> Run<'a> {
         let pooled = Raster::dense(self.batch, spatial, conv.c_in);
         let source = (&work.block[..], raster, Some(affine));
         let room = (&mut work.pooled[..], &pooled);
+        let started = self
+            .profile
+            .start(|| format!("average_pool.forward.f32.norm_relu.{}", isa.name()));
         pool::average_pool(*isa, &transition.pool, source, room, conv.c_in)?;
+        self.profile.end(started, layer + 3);
         let after = Convolution {
             window: Window::POINT,
             c_in: conv.c_in,
             source: Source::Map(&work.pooled, pooled),
             weights: &transitions[index],
         };
+        let started = self.profile.start(|| after.id(&Store::Overwrite));
         match target {
             Target::Block => {
                 let next = Raster::dense(self.batch, spatial, plan.blocks[index + 1].c_out);
                 after.run(&mut work.block, &next, Store::Overwrite)?;
+                self.profile.end(started, layer + 2);
                 let found = &work.block;
                 self.taps.record(layer + 3, found, &next, conv.c_out, None);
             }
@@ -299,6 +339,7 @@ impl<'a> Run<'a> {
                 let left = Raster::dense(self.batch, spatial, conv.c_out);
                 let carry = &mut work.carry[1][sample * left.sample_pitch()..];
                 after.run(carry, &left, Store::Overwrite)?;
+                self.profile.end(started, layer + 2);
             }
         }
         Ok(())
@@ -323,8 +364,12 @@ impl<'a> Run<'a> {
         let features = Raster::dense(self.batch, [1; 3], linear.c_in);
         let source = (&work.block[..], &raster, affine);
         let target = (&mut work.pooled[..], &features);
-        pool::average_pool(*isa, &everything, source, target, linear.c_in)?;
         let last = plan.architecture.layers().len() - 1;
+        let started = self
+            .profile
+            .start(|| format!("average_pool.forward.f32.global.{}", isa.name()));
+        pool::average_pool(*isa, &everything, source, target, linear.c_in)?;
+        self.profile.end(started, last - 1);
         let order = crate::parameters::channel_order(&plan.architecture, last - 1);
         self.taps.record(
             last - 1,
@@ -349,7 +394,9 @@ impl<'a> Run<'a> {
             affine,
             relu: false,
         };
+        let started = self.profile.start(|| convolution.id(&store));
         convolution.run(&mut logits, &raster, store)?;
+        self.profile.end(started, last);
         self.taps.record(last, &logits, &raster, linear.c_out, None);
         Ok(logits)
     }

@@ -1,0 +1,166 @@
+//! Convolutions in bf16, for every instruction set of this machine, against sums in f64 of the rounded values.
+
+use densenet_kernels::{
+    Isa, Panels, Raster,
+    conv::{Conv, Source, Store},
+    norm::Affine,
+};
+use densenet_spec::Window;
+use densenet_testkit::{Distribution, fill};
+
+/// `x` rounded to the nearest bf16, ties to even.
+fn rounded(x: f32) -> f64 {
+    let bits = x.to_bits();
+    let below = f32::from_bits(bits & 0xffff_0000);
+    let above = f32::from_bits((bits & 0xffff_0000) + 0x1_0000);
+    let (down, up) = (x - below, above - x);
+    let even = bits >> 16 & 1 == 0;
+    let below_wins = down.abs() < up.abs() || (down.abs() == up.abs() && even);
+    f64::from(if below_wins { below } else { above })
+}
+
+fn normal(name: &str, len: usize) -> Vec<f32> {
+    fill(name, len, 3, Distribution::standard())
+}
+
+/// Sums of `k` products in f32, with operands of order 1: a few ulp per addition, in the root mean square.
+fn close(found: f32, expected: f64, magnitude: f64, what: &str) {
+    let error = (f64::from(found) - expected).abs();
+    assert!(
+        error <= magnitude * 4e-6,
+        "{what}: {found} instead of {expected}"
+    );
+}
+
+#[test]
+fn pointwise_normalised_sources() {
+    // Odd channels, tails of every width, more pixels than a chunk.
+    for (pixels, c_in, c_out) in [(1, 1, 1), (5, 3, 17), (90, 64, 128), (200, 97, 40)] {
+        let x = normal("x", pixels * c_in);
+        let weight = normal("w", c_in * c_out);
+        let (scale, shift) = (normal("scale", c_in), normal("shift", c_in));
+        let raster = Raster::dense(1, [1, 1, pixels], c_in);
+        let to = Raster::dense(1, [1, 1, pixels], c_out + 2).at(1);
+        for &isa in Isa::available() {
+            let affine = Affine {
+                scale: &scale,
+                shift: &shift,
+            };
+            for source in [
+                Source::NormRelu(&x, raster, affine),
+                Source::Map(&x, raster),
+            ] {
+                let normed = matches!(source, Source::NormRelu(..));
+                let conv = Conv {
+                    window: Window::POINT,
+                    c_in,
+                    source,
+                    weights: &Panels::packed_bf16(isa, &weight, [1, c_in, c_out]).unwrap(),
+                };
+                let mut output = vec![f32::NAN; to.len()];
+                conv.run(&mut output, &to, Store::Overwrite).unwrap();
+                for p in 0..pixels {
+                    let place = to.pixel(p);
+                    assert!(output[place - 1].is_nan() && output[place + c_out].is_nan());
+                    for o in 0..c_out {
+                        let (mut sum, mut magnitude) = (0.0, 1e-30);
+                        for c in 0..c_in {
+                            let x = x[p * c_in + c];
+                            let fused = scale[c].mul_add(x, shift[c]).max(0.0);
+                            // Where an instruction set does not fuse, the last bit may round the other way.
+                            let plain = (scale[c] * x + shift[c]).max(0.0);
+                            let x = if !normed {
+                                x
+                            } else if isa == Isa::PORTABLE {
+                                plain
+                            } else {
+                                fused
+                            };
+                            let product = rounded(x) * rounded(weight[c * c_out + o]);
+                            sum += product;
+                            magnitude += product.abs();
+                        }
+                        let what = format!("{} {c_in}→{c_out} pixel {p}, {o}", isa.name());
+                        close(output[place + o], sum, magnitude, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A bottleneck left as pairs by one convolution and read by the next, border included.
+#[test]
+fn maps_of_pairs() {
+    let (spatial, c_in, c_mid, c_out) = ([1, 9, 7], 20, 34, 12);
+    let window = Window::cube(2, 3, 1, 1);
+    let x = normal("x", 63 * c_in);
+    let first = normal("first", c_in * c_mid);
+    let second = normal("second", 9 * c_mid * c_out);
+    let (scale, shift) = (normal("scale", c_mid), normal("shift", c_mid));
+    let affine = Affine {
+        scale: &scale,
+        shift: &shift,
+    };
+    for &isa in Isa::available() {
+        let conv1 = Conv {
+            window: Window::POINT,
+            c_in,
+            source: Source::Map(&x, Raster::dense(1, spatial, c_in)),
+            weights: &Panels::packed_bf16(isa, &first, [1, c_in, c_mid]).unwrap(),
+        };
+        // The same map in f32 says what the pairs must hold.
+        let plain = Raster::dense(1, spatial, c_mid);
+        let mut wide = vec![0.0; plain.len()];
+        let store = Store::Affine { affine, relu: true };
+        conv1.run(&mut wide, &plain, store).unwrap();
+        let inner = Raster::dense(1, spatial, c_mid / 2).with_halo([0, 1, 1]);
+        let mut pairs = vec![0.0; inner.len()];
+        conv1
+            .run(&mut pairs, &inner, Store::AffineBf16(affine))
+            .unwrap();
+        let conv2 = Conv {
+            window,
+            c_in: c_mid / 2,
+            source: Source::Bf16(&pairs, inner),
+            weights: &Panels::packed_bf16(isa, &second, [9, c_mid, c_out]).unwrap(),
+        };
+        let to = Raster::dense(1, spatial, c_out);
+        let mut output = vec![f32::NAN; to.len()];
+        conv2.run(&mut output, &to, Store::Overwrite).unwrap();
+        let [_, height, width] = spatial;
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            for o in 0..c_out {
+                let (mut sum, mut magnitude) = (0.0, 1e-30);
+                for (tap, c) in (0..9).flat_map(|t| (0..c_mid).map(move |c| (t, c))) {
+                    let (iy, ix) = (y + tap / 3, x + tap % 3);
+                    if iy == 0 || ix == 0 || iy > height || ix > width {
+                        continue;
+                    }
+                    let value = wide[((iy - 1) * width + ix - 1) * c_mid + c];
+                    let product = rounded(value) * rounded(second[(tap * c_mid + c) * c_out + o]);
+                    sum += product;
+                    magnitude += product.abs();
+                }
+                let what = format!("{} pixel {y}, {x}, {o}", isa.name());
+                close(output[(y * width + x) * c_out + o], sum, magnitude, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let weights = Panels::packed_bf16(Isa::PORTABLE, &[0.0; 9], [9, 1, 1]).unwrap();
+    let raster = Raster::dense(1, [1, 4, 4], 1).with_halo([0, 1, 1]);
+    let conv = Conv {
+        window: Window::cube(2, 3, 1, 1),
+        c_in: 1,
+        source: Source::Map(&[0.0; 36], raster),
+        weights: &weights,
+    };
+    let to = Raster::dense(1, [1, 4, 4], 1);
+    let error = conv.run(&mut [0.0; 16], &to, Store::Overwrite).unwrap_err();
+    assert_eq!(error.what, "kernel over f32 in bf16");
+    assert!(Panels::packed_bf16(Isa::PORTABLE, &[0.0; 8], [9, 1, 1]).is_err());
+}
