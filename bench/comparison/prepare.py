@@ -49,23 +49,43 @@ def fresh(task, folder):
     return net
 
 
+def norms(net):
+    return [m for m in net.modules() if isinstance(m, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d))]
+
+
+def classifier(net):
+    return [m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1]
+
+
 @torch.no_grad()
-def calibrate(net, shape, generator):
-    """Random γ and β, running statistics of random inputs, logits of deviation 1."""
-    norms = [m for m in net.modules() if isinstance(m, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d))]
-    for norm in norms:
+def randomise_norms(net, generator):
+    """A random γ and β for every norm."""
+    for norm in norms(net):
         norm.weight.uniform_(0.5, 1.5, generator=generator)
         norm.bias.uniform_(-0.5, 0.5, generator=generator)
+
+
+@torch.no_grad()
+def estimate_statistics(net, samples):
+    """Running statistics: the mean over these batches'."""
+    for norm in norms(net):
         norm.momentum = None
     net.train()
-    samples = [torch.randn(shape, generator=generator) for _ in range(2)]
     for sample in samples:
         net(sample)
     net.eval()
-    classifier = [m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1]
+
+
+@torch.no_grad()
+def calibrate(net, shape, generator):
+    """Random γ and β, running statistics of random inputs, logits of deviation 1."""
+    randomise_norms(net, generator)
+    samples = [torch.randn(shape, generator=generator) for _ in range(2)]
+    estimate_statistics(net, samples)
     spread = torch.cat([net(sample) for sample in samples]).std()
-    classifier.weight /= spread
-    classifier.bias /= spread
+    last = classifier(net)
+    last.weight /= spread
+    last.bias /= spread
 
 
 @torch.inference_mode()

@@ -20,9 +20,9 @@ def kernels(model):
     """How often each instruction set computes a convolution, as the plugin reports it."""
     found = {}
     for node in model.get_runtime_model().get_ordered_ops():
-        info = node.get_rt_info()
-        if "layerType" in info and "Convolution" in str(info["layerType"]):
-            kind = str(info["primitiveType"])
+        info = {key: value.value for key, value in node.get_rt_info().items()}
+        if "Convolution" in str(info.get("layerType")):
+            kind = str(info.get("primitiveType"))
             found[kind] = found.get(kind, 0) + 1
     return found
 
