@@ -1,10 +1,15 @@
-"""Running the program, and models whose norms and statistics are not 0 and 1."""
+"""Running the program, and models whose every tensor, norms and statistics too, is made up."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+# Values for which the logits of every preset are of order 1.
+sys.path.append(str(Path(__file__).resolve().parent.parent / "golden"))
+import generator  # noqa: E402
 
 
 class Command:
@@ -21,13 +26,13 @@ class Command:
         return done.stderr
 
     def model(self, *network):
-        """The model file of a network, given as words of the command line, every tensor drawn at random."""
+        """The model file of a network, given as words of the command line, with generated tensors."""
         if network not in self.models:
             self.made += 1
             path = self.folder / f"model{self.made}.safetensors"
             drawn, plain = self.folder / "drawn.safetensors", self.folder / "plain.safetensors"
             self.run("init", *network, "-o", drawn)
-            save_file(randomise(load_file(drawn)), plain)
+            save_file(generated(load_file(drawn)), plain)
             # Named without the preset: import infers the rest from the tensors.
             self.run("import", plain, *stem_options(network), *network[1:], "-o", path)
             drawn.unlink()
@@ -52,15 +57,12 @@ class Command:
                 path.unlink()
 
 
-def randomise(tensors):
-    """Norms and statistics at random, the rest as drawn: 0 and 1 would hide that something was lost."""
-    draw = np.random.default_rng(1)
-    for name, tensor in tensors.items():
-        if tensor.ndim == 1 and tensor.dtype == np.float32:
-            positive = name.endswith(("running_var", "weight"))
-            low, high = (0.5, 1.5) if positive else (-0.5, 0.5)
-            tensors[name] = draw.uniform(low, high, tensor.shape).astype(np.float32)
-    return tensors
+def generated(tensors):
+    """Every tensor as the generator makes it; counters as they are."""
+    floats = {name for name, tensor in tensors.items() if tensor.dtype == np.float32}
+    return {
+        name: generator.parameter(name, tensor.shape, 1) if name in floats else tensor for name, tensor in tensors.items()
+    }
 
 
 def stem_options(network):
