@@ -144,21 +144,43 @@ impl Entry {
     /// # Errors
     /// It is missing or misshaped.
     pub(crate) fn load(&self, state: &StateDict, target: &mut [f32]) -> Result<(), NetworkError> {
-        let Parameter { name, shape, .. } = &self.parameter;
-        let fits = |t: &&Tensor| t.shape == *shape && t.data.len() == target.len();
-        let Some(tensor) = state.get(name).filter(fits) else {
-            return Err(NetworkError::Tensor {
-                name: name.clone(),
-                expected: shape.clone(),
-                found: state
-                    .get(name)
-                    .map_or("none".into(), |t| format!("{:?}", t.shape)),
-            });
-        };
+        let tensor = state.get(&self.parameter.name);
+        let fits = |t: &&Tensor| self.fits(t);
+        let tensor = tensor.filter(fits).ok_or_else(|| self.misfit(state))?;
         self.layout.visit(target.len(), |ours, theirs| {
             target[ours] = tensor.data[theirs]
         });
         Ok(())
+    }
+
+    /// [`Entry::loaded`], leaving the tensor in the state dict without its values.
+    ///
+    /// # Errors
+    /// As [`Entry::load`].
+    pub(crate) fn take(&self, state: &mut StateDict) -> Result<Vec<f32>, NetworkError> {
+        let Some(tensor) = state.get_mut(&self.parameter.name).filter(|t| self.fits(t)) else {
+            return Err(self.misfit(state));
+        };
+        let theirs = std::mem::take(&mut tensor.data);
+        let mut values = vec![0.0; theirs.len()];
+        self.layout
+            .visit(values.len(), |ours, place| values[ours] = theirs[place]);
+        Ok(values)
+    }
+
+    fn fits(&self, tensor: &Tensor) -> bool {
+        tensor.shape == self.parameter.shape && tensor.data.len() == self.parameter.len()
+    }
+
+    fn misfit(&self, state: &StateDict) -> NetworkError {
+        let Parameter { name, shape, .. } = &self.parameter;
+        NetworkError::Tensor {
+            name: name.clone(),
+            expected: shape.clone(),
+            found: state
+                .get(name)
+                .map_or("none".into(), |t| format!("{:?}", t.shape)),
+        }
     }
 
     /// [`Entry::load`] into memory of its own.
@@ -176,14 +198,18 @@ impl Layout {
     /// Calls `visit(index in the arena, index in PyTorch's tensor)` for every element.
     fn visit(&self, len: usize, mut visit: impl FnMut(usize, usize)) {
         let c_in = len / (self.c_out * self.taps).max(1);
-        for o in 0..self.c_out {
-            for c in 0..c_in {
-                let place = self.order.as_ref().map_or(c, |order| order[c]);
-                for tap in 0..self.taps {
-                    visit(
-                        (tap * c_in + place) * self.c_out + o,
-                        (o * c_in + c) * self.taps + tap,
-                    );
+        // A few output channels at a time, so that both sides are walked through in cache lines.
+        for first in (0..self.c_out).step_by(16) {
+            let block = first..(first + 16).min(self.c_out);
+            for tap in 0..self.taps {
+                for c in 0..c_in {
+                    let place = self.order.as_ref().map_or(c, |order| order[c]);
+                    for o in block.clone() {
+                        visit(
+                            (tap * c_in + place) * self.c_out + o,
+                            (o * c_in + c) * self.taps + tap,
+                        );
+                    }
                 }
             }
         }

@@ -10,19 +10,19 @@ mod workspace;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use densenet_kernels::{Buffer, Isa, Operand, Panels, norm::Affine, together};
+use densenet_kernels::{Buffer, Isa, norm::Affine, together};
 use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace};
 use densenet_weights::StateDict;
 use rayon::prelude::*;
 
 use crate::{
     Input, NetworkError,
-    plan::{Block, Conv, Norm, Plan},
+    plan::{Norm, Plan},
 };
 use run::Run;
 pub(crate) use schedule::Schedule;
 use taps::Taps;
-use weights::{SpatialWeights, StemPanels};
+use weights::Packer;
 pub(crate) use workspace::Sizes;
 use workspace::Workspace;
 
@@ -30,27 +30,16 @@ use workspace::Workspace;
 ///
 /// `run` may be called from several threads at a time.
 pub struct Predictor {
-    isa: Isa,
-    dtype: Dtype,
+    options: PredictorOptions,
     plan: Plan,
     /// `scale` and `shift` of every norm, at [`Norm::folded`].
     folded: Buffer,
-    stem: StemPanels,
-    blocks: Vec<Vec<LayerWeights>>,
-    transitions: Vec<Panels>,
-    classifier: Panels,
+    weights: weights::Store,
     /// The classifier's bias as an affine store: ones and the bias.
     ones: Vec<f32>,
     bias: Vec<f32>,
     /// Memory of runs that are over.
     idle: Mutex<Vec<Workspace>>,
-}
-
-struct LayerWeights {
-    /// The bottleneck, where there is one.
-    conv1: Option<Panels>,
-    /// The convolution that makes the new features.
-    last: SpatialWeights,
 }
 
 /// The numbers to compute with.
@@ -149,46 +138,58 @@ impl Predictor {
         state: &StateDict,
         options: &PredictorOptions,
     ) -> Result<Self, NetworkError> {
-        let PredictorOptions { isa, dtype } = *options;
         let plan = Plan::new(config)?;
-        // One tensor at a time, so that the weights are never there a third time.
-        let entries = &plan.table.entries;
+        let packer = Packer {
+            plan: &plan,
+            options: *options,
+        };
+        let weights = weights::Store::Kept(Box::new(packer.all(state)?));
+        Self::assemble(plan, weights, state, options)
+    }
+
+    /// The logits and `taps` of a single input, packing each weight when it is needed and giving its memory back after:
+    /// half of what a [`Predictor`] holds, and the first answer sooner.
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::run_with_taps`].
+    pub fn run_once(
+        config: &DenseNetConfig,
+        state: StateDict,
+        options: &PredictorOptions,
+        input: Input<'_>,
+        taps: &[&str],
+    ) -> Result<Output, NetworkError> {
+        if input.batch != 1 {
+            // Early layers see a batch a few samples at a time, so they need their weights again.
+            let predictor = Self::with_options(config, &state, options)?;
+            drop(state);
+            return predictor.run_with_taps(input, taps);
+        }
+        let plan = Plan::new(config)?;
+        let none = weights::Store::Once(Mutex::new(StateDict::new()));
+        let mut predictor = Self::assemble(plan, none, &state, options)?;
+        predictor.weights = weights::Store::Once(Mutex::new(state));
+        predictor.run_with_taps(input, taps)
+    }
+
+    /// Everything but the convolutions.
+    fn assemble(
+        plan: Plan,
+        weights: weights::Store,
+        state: &StateDict,
+        options: &PredictorOptions,
+    ) -> Result<Self, NetworkError> {
         let mut folded = Buffer::zeroed(plan.folded);
         for norm in plan.norms() {
             norm.fold_state(&plan, state, &mut folded)?;
         }
-        let pack = |conv: &Conv| -> Result<Panels, NetworkError> {
-            weights::pointwise((isa, dtype), conv, &entries[conv.parameter].loaded(state)?)
-        };
         let linear = &plan.classifier;
-        let sizes = [1, linear.c_in, linear.c_out];
-        let weight = entries[linear.parameter].loaded(state)?;
-        let classifier = Panels::packed(isa, &weight, sizes, Operand::Forward)?;
-        let block = |block: &Block| {
-            let layers = block.layers.par_iter().map(|layer| {
-                let conv1 = layer.bottleneck.as_ref().map(|_| pack(&layer.conv1));
-                let (last, bottleneck) = (layer.last(), layer.bottleneck.is_some());
-                let weight = entries[last.parameter].loaded(state)?;
-                Ok(LayerWeights {
-                    conv1: conv1.transpose()?,
-                    last: SpatialWeights::new((isa, dtype), last, &weight, bottleneck)?,
-                })
-            });
-            layers.collect::<Result<Vec<_>, NetworkError>>()
-        };
-        let stem = &plan.stem.conv;
-        let stem = StemPanels::new(isa, stem, &entries[stem.parameter].loaded(state)?)?;
-        let transitions = plan.transitions.iter().map(|t| pack(&t.conv));
         Ok(Predictor {
-            isa,
-            dtype,
+            options: *options,
             folded,
-            stem,
-            blocks: plan.blocks.iter().map(block).collect::<Result<_, _>>()?,
-            transitions: transitions.collect::<Result<_, _>>()?,
-            classifier,
+            weights,
             ones: vec![1.0; linear.c_out],
-            bias: entries[linear.parameter + 1].loaded(state)?,
+            bias: plan.table.entries[linear.parameter + 1].loaded(state)?,
             idle: Mutex::new(Vec::new()),
             plan,
         })
@@ -201,12 +202,12 @@ impl Predictor {
 
     /// The instruction set it was compiled for.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.options.isa
     }
 
     /// The numbers it computes with.
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        self.options.dtype
     }
 
     /// The logits, `[batch, num_classes]`.
@@ -313,11 +314,14 @@ impl Predictor {
         result
     }
 
-    /// Prepares the weights as a run of this size takes them; nothing is left to do after the first.
+    /// Prepares kept weights as a run of this size takes them; nothing is left to do after the first.
     fn prepare(&self, trace: &Trace) -> Result<(), NetworkError> {
+        let weights::Store::Kept(packed) = &self.weights else {
+            return Ok(());
+        };
         let stem = &self.plan.stem.conv;
-        self.stem.prepare(stem, trace.layers[0].spatial)?;
-        let blocks = self.plan.blocks.iter().zip(&self.blocks);
+        packed.stem.prepare(stem, trace.layers[0].spatial)?;
+        let blocks = self.plan.blocks.iter().zip(&packed.blocks);
         let layers = blocks.flat_map(|(block, weights)| block.layers.iter().zip(weights));
         let layers: Vec<_> = layers.collect();
         layers.into_par_iter().try_for_each(|(layer, weights)| {
@@ -325,6 +329,13 @@ impl Predictor {
             weights.last.prepare(layer.last(), spatial)
         })?;
         Ok(())
+    }
+
+    fn packer(&self) -> Packer<'_> {
+        Packer {
+            plan: &self.plan,
+            options: self.options,
+        }
     }
 
     fn affine(&self, norm: &Norm) -> Affine<'_> {

@@ -137,6 +137,41 @@ fn groups_of_samples_change_nothing() {
     }
 }
 
+/// A single run that packs weights as it goes gives the same logits and layers as a predictor that keeps them.
+#[test]
+fn running_once_changes_nothing() {
+    for (name, config) in variants() {
+        let state = state(&config);
+        for (batch, dtype) in [(1, Dtype::F32), (1, Dtype::Bf16), (3, Dtype::F32)] {
+            let (data, spatial) = input(&config, batch);
+            let input = Input {
+                data: &data,
+                batch,
+                spatial,
+            };
+            let isa = Isa::active().unwrap();
+            let options = PredictorOptions { isa, dtype };
+            let kept = Predictor::with_options(&config, &state, &options).unwrap();
+            let taps = ["denseblock1", "classifier"];
+            let expected = kept.run_with_taps(input, &taps).unwrap();
+            let once = Predictor::run_once(&config, state.clone(), &options, input, &taps);
+            assert_eq!(once.unwrap(), expected, "{name} {batch} {dtype:?}");
+        }
+        let options = PredictorOptions {
+            isa: Isa::PORTABLE,
+            dtype: Dtype::F32,
+        };
+        let (data, spatial) = input(&config, 1);
+        let input = Input {
+            data: &data,
+            batch: 1,
+            spatial,
+        };
+        let nothing = Predictor::run_once(&config, StateDict::new(), &options, input, &[]);
+        assert_eq!(nothing.unwrap_err().exit_code(), 4);
+    }
+}
+
 /// bf16 keeps eight bits of every factor: logits agree to about a percent of their size.
 #[test]
 fn bf16_is_close_to_f32() {

@@ -8,10 +8,10 @@ use std::{
 };
 
 use clap::Args;
-use densenet::Input;
+use densenet::{Input, Predictor};
 use densenet_data::npy;
 use densenet_spec::{Architecture, Named, Op};
-use densenet_weights::atomic;
+use densenet_weights::{Model, atomic};
 
 use crate::{
     failure::{DATA, Failure, NON_FINITE},
@@ -98,19 +98,15 @@ impl Infer {
             .trace(input.spatial)
             .map_err(|error| place(format!("{} — give a larger one", error.reason)))?;
         self.finite("a number of the input", &input.data)?;
-        let predictor = self.dtype.predictor(&model)?;
-        // The plan has the weights in its own order; a second copy would be half of all memory.
-        let config = model.config;
-        drop(model.state);
         let layers: Vec<&str> = self.tap.iter().map(|tap| tap.layer.as_str()).collect();
-        let result = predictor.run_with_taps(
-            Input {
-                data: &input.data,
-                batch: input.batch,
-                spatial: input.spatial,
-            },
-            &layers,
-        )?;
+        let Model { config, state, .. } = model;
+        let input = Input {
+            data: &input.data,
+            batch: input.batch,
+            spatial: input.spatial,
+        };
+        let options = self.dtype.options()?;
+        let result = Predictor::run_once(&config, state, &options, input, &layers)?;
         self.finite("a logit", &result.logits)?;
         for ((tap, feature), flat) in self.tap.iter().zip(&result.taps).zip(flat) {
             let mut array = layout::to_array(feature.shape, &feature.data, &config);

@@ -70,17 +70,21 @@ impl From<Dtype> for densenet::Dtype {
 }
 
 impl Dtype {
+    /// How to compute with these numbers.
+    ///
+    /// # Errors
+    /// `DENSENET_ISA` is wrong.
+    pub fn options(self) -> Result<PredictorOptions, NetworkError> {
+        let isa = Isa::active().map_err(NetworkError::Isa)?;
+        let dtype = self.into();
+        Ok(PredictorOptions { isa, dtype })
+    }
+
     /// A network compiled for these numbers.
     ///
     /// # Errors
     /// As [`Predictor::with_options`].
     pub fn predictor(self, model: &Model) -> Result<Predictor, NetworkError> {
-        let isa = Isa::active().map_err(NetworkError::Isa)?;
-        let dtype = self.into();
-        Predictor::with_options(
-            &model.config,
-            &model.state,
-            &PredictorOptions { isa, dtype },
-        )
+        Predictor::with_options(&model.config, &model.state, &self.options()?)
     }
 }

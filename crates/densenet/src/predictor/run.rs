@@ -13,7 +13,9 @@ use densenet_kernels::{
 use densenet_spec::{Trace, Window};
 
 use super::{
-    KernelTime, LayerWeights, Predictor, Schedule, Taps, Workspace, profile::Profile, weights::Way,
+    KernelTime, Predictor, Schedule, Taps, Workspace,
+    profile::Profile,
+    weights::{LayerWeights, Way},
 };
 use crate::{Input, NetworkError, plan::DenseLayer};
 
@@ -138,10 +140,13 @@ impl<'a> Run<'a> {
 
     /// The stem, into the first channels of the first block's buffer.
     fn stem(&mut self, input: Input<'_>) -> Result<(), NetworkError> {
-        let Predictor { isa, plan, .. } = self.predictor;
+        let plan = &self.predictor.plan;
+        let isa = self.predictor.options.isa;
         let (stem, work) = (&plan.stem, &mut *self.work);
         let conv = &stem.conv;
         let size = self.trace.layers[0].spatial;
+        let packed = &self.predictor.weights;
+        let packed = packed.stem(&self.predictor.packer(), size)?;
         let image = Raster::dense(self.batch, input.spatial, conv.c_in);
         let padded = image.with_halo(conv.window.padding);
         norm::clear_halo(&mut work.image, &padded)?;
@@ -151,11 +156,11 @@ impl<'a> Run<'a> {
             window: conv.window,
             c_in: conv.c_in,
             source: Source::Map(&work.image, padded),
-            weights: &self.predictor.stem.direct,
+            weights: &packed.direct,
         };
         let norm = stem.norm.as_ref().map(|n| self.predictor.affine(n));
         self.taps.conv(&convolution, &map, 0, norm)?;
-        let tiles = self.predictor.stem.tiles(conv, size).map(|weights| Stem {
+        let tiles = packed.tiles(conv, size).map(|weights| Stem {
             source: (&work.image, padded),
             weights,
             norm_relu: norm,
@@ -188,7 +193,7 @@ impl<'a> Run<'a> {
         let started = self
             .profile
             .start(|| format!("max_pool.forward.f32.{}", isa.name()));
-        pool::max_pool(*isa, &window, source, target, conv.c_out, &mut [])?;
+        pool::max_pool(isa, &window, source, target, conv.c_out, &mut [])?;
         self.profile
             .end(started, plan.blocks[0].layers[0].index - 1);
         self.taps.record_stem_end(plan, &work.block, &block);
@@ -197,9 +202,12 @@ impl<'a> Run<'a> {
 
     /// A dense block: every layer reads the channels so far and writes its own right behind them.
     fn dense_block(&mut self, index: usize, raster: &Raster) -> Result<(), NetworkError> {
-        let Predictor { plan, blocks, .. } = self.predictor;
-        for (layer, weights) in plan.blocks[index].layers.iter().zip(&blocks[index]) {
-            self.dense_layer(layer, weights, raster)?;
+        let plan = &self.predictor.plan;
+        let packer = self.predictor.packer();
+        for (i, layer) in plan.blocks[index].layers.iter().enumerate() {
+            let weights = &self.predictor.weights;
+            let weights = weights.layer(&packer, [index, i], raster.spatial)?;
+            self.dense_layer(layer, &weights, raster)?;
             let affine = self.predictor.affine(&layer.norm1);
             let block = &self.work.block;
             self.taps.record_layer(plan, layer, affine, block, raster);
@@ -213,7 +221,7 @@ impl<'a> Run<'a> {
         weights: &LayerWeights,
         raster: &Raster,
     ) -> Result<(), NetworkError> {
-        let isa = self.predictor.isa;
+        let isa = self.predictor.options.isa;
         let work = &mut *self.work;
         let last = layer.last();
         let way = weights.last.way(last, raster.spatial);
@@ -291,12 +299,10 @@ impl<'a> Run<'a> {
         raster: &Raster,
         target: Target,
     ) -> Result<(), NetworkError> {
-        let Predictor {
-            isa,
-            plan,
-            transitions,
-            ..
-        } = self.predictor;
+        let plan = &self.predictor.plan;
+        let isa = self.predictor.options.isa;
+        let weights = &self.predictor.weights;
+        let weights = weights.transition(&self.predictor.packer(), index)?;
         let transition = &plan.transitions[index];
         let work = &mut *self.work;
         let affine = self.predictor.affine(&transition.norm);
@@ -305,7 +311,7 @@ impl<'a> Run<'a> {
             window: Window::POINT,
             c_in: conv.c_in,
             source: Source::NormRelu(&work.block, *raster, affine),
-            weights: &transitions[index],
+            weights: &weights,
         };
         let layer = transition.norm.layer;
         self.taps.norm(plan, layer, affine, &work.block, raster);
@@ -318,13 +324,13 @@ impl<'a> Run<'a> {
         let started = self
             .profile
             .start(|| format!("average_pool.forward.f32.norm_relu.{}", isa.name()));
-        pool::average_pool(*isa, &transition.pool, source, room, conv.c_in)?;
+        pool::average_pool(isa, &transition.pool, source, room, conv.c_in)?;
         self.profile.end(started, layer + 3);
         let after = Convolution {
             window: Window::POINT,
             c_in: conv.c_in,
             source: Source::Map(&work.pooled, pooled),
-            weights: &transitions[index],
+            weights: &weights,
         };
         let started = self.profile.start(|| after.id(&Store::Overwrite));
         match target {
@@ -347,7 +353,10 @@ impl<'a> Run<'a> {
 
     /// Final norm, ReLU, global average pooling and the classifier.
     fn head(&mut self, spatial: [usize; 3]) -> Result<Vec<f32>, NetworkError> {
-        let Predictor { isa, plan, .. } = self.predictor;
+        let plan = &self.predictor.plan;
+        let isa = self.predictor.options.isa;
+        let packed = &self.predictor.weights;
+        let packed = packed.classifier(&self.predictor.packer())?;
         let work = &mut *self.work;
         let linear = &plan.classifier;
         let raster = Raster::dense(self.batch, spatial, linear.c_in);
@@ -368,7 +377,7 @@ impl<'a> Run<'a> {
         let started = self
             .profile
             .start(|| format!("average_pool.forward.f32.global.{}", isa.name()));
-        pool::average_pool(*isa, &everything, source, target, linear.c_in)?;
+        pool::average_pool(isa, &everything, source, target, linear.c_in)?;
         self.profile.end(started, last - 1);
         let order = crate::parameters::channel_order(&plan.architecture, last - 1);
         self.taps.record(
@@ -382,7 +391,7 @@ impl<'a> Run<'a> {
             window: Window::POINT,
             c_in: linear.c_in,
             source: Source::Map(&work.pooled, features),
-            weights: &self.predictor.classifier,
+            weights: &packed,
         };
         let raster = Raster::dense(self.batch, [1; 3], linear.c_out);
         let mut logits = vec![0.0; raster.len()];

@@ -1,25 +1,214 @@
 //! A network's convolutions, packed for inference.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use densenet_kernels::{
     Isa, KernelError, Operand, Panels,
     winograd::{StemWeights, WinogradWeights},
 };
+use densenet_weights::StateDict;
+use rayon::prelude::*;
 
-use super::Dtype;
-use crate::{NetworkError, plan::Conv};
+use super::{Dtype, PredictorOptions};
+use crate::{
+    NetworkError,
+    parameters::Entry,
+    plan::{Conv, DenseLayer, Linear, Plan},
+};
 
-/// A 1×1 convolution's weight.
-pub(super) fn pointwise(
-    (isa, dtype): (Isa, Dtype),
-    conv: &Conv,
-    weight: &[f32],
-) -> Result<Panels, NetworkError> {
-    Ok(match dtype {
-        Dtype::F32 => Panels::packed(isa, weight, conv.sizes(), Operand::Forward)?,
-        Dtype::Bf16 => Panels::packed_bf16(isa, weight, conv.sizes())?,
-    })
+/// Every convolution of a network, ready to run.
+pub(super) struct Packed {
+    pub stem: StemPanels,
+    pub blocks: Vec<Vec<LayerWeights>>,
+    pub transitions: Vec<Panels>,
+    pub classifier: Panels,
+}
+
+/// A dense layer's convolutions.
+pub(super) struct LayerWeights {
+    /// The bottleneck, where there is one.
+    pub conv1: Option<Panels>,
+    /// The convolution that makes the new features.
+    pub last: SpatialWeights,
+}
+
+/// Where the weights come from.
+pub(super) enum Store {
+    /// Packed for any number of runs.
+    Kept(Box<Packed>),
+    /// As they were loaded: each is packed when a single run needs it, and gone afterwards.
+    Once(Mutex<StateDict>),
+}
+
+/// A weight that is kept, or one that was made for this moment.
+pub(super) enum Held<'a, T> {
+    Kept(&'a T),
+    Made(T),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Held::Kept(weights) => weights,
+            Held::Made(weights) => weights,
+        }
+    }
+}
+
+/// Packs a network's weights.
+pub(super) struct Packer<'a> {
+    pub plan: &'a Plan,
+    pub options: PredictorOptions,
+}
+
+impl Packer<'_> {
+    fn entry(&self, parameter: usize) -> &Entry {
+        &self.plan.table.entries[parameter]
+    }
+
+    /// All of them.
+    pub(super) fn all(&self, state: &StateDict) -> Result<Packed, NetworkError> {
+        let read = |parameter: usize| self.entry(parameter).loaded(state);
+        let layers = |layers: &Vec<DenseLayer>| {
+            let layers = layers.par_iter().map(|layer| self.layer(layer, read));
+            layers.collect::<Result<Vec<_>, NetworkError>>()
+        };
+        let transitions = self.plan.transitions.iter();
+        let transitions = transitions.map(|t| self.pointwise(&t.conv, read));
+        let blocks = self.plan.blocks.iter().map(|block| layers(&block.layers));
+        Ok(Packed {
+            stem: self.stem(read)?,
+            blocks: blocks.collect::<Result<_, _>>()?,
+            transitions: transitions.collect::<Result<_, _>>()?,
+            classifier: self.classifier(read)?,
+        })
+    }
+
+    /// A parameter, taken out of the state dict.
+    fn take(&self, state: &Mutex<StateDict>, parameter: usize) -> Result<Vec<f32>, NetworkError> {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.entry(parameter).take(&mut state)
+    }
+
+    fn layer(
+        &self,
+        layer: &DenseLayer,
+        read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
+    ) -> Result<LayerWeights, NetworkError> {
+        let (last, bottleneck) = (layer.last(), layer.bottleneck.is_some());
+        let conv1 = bottleneck.then(|| self.pointwise(&layer.conv1, &read));
+        let PredictorOptions { isa, dtype } = self.options;
+        let weight = read(last.parameter)?;
+        Ok(LayerWeights {
+            conv1: conv1.transpose()?,
+            last: SpatialWeights::new((isa, dtype), last, &weight, bottleneck)?,
+        })
+    }
+
+    fn stem(
+        &self,
+        read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
+    ) -> Result<StemPanels, NetworkError> {
+        let conv = &self.plan.stem.conv;
+        StemPanels::new(self.options.isa, conv, &read(conv.parameter)?)
+    }
+
+    /// A 1×1 convolution's weight.
+    fn pointwise(
+        &self,
+        conv: &Conv,
+        read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
+    ) -> Result<Panels, NetworkError> {
+        let (isa, weight) = (self.options.isa, read(conv.parameter)?);
+        Ok(match self.options.dtype {
+            Dtype::F32 => Panels::packed(isa, &weight, conv.sizes(), Operand::Forward)?,
+            Dtype::Bf16 => Panels::packed_bf16(isa, &weight, conv.sizes())?,
+        })
+    }
+
+    fn classifier(
+        &self,
+        read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
+    ) -> Result<Panels, NetworkError> {
+        let Linear {
+            c_in,
+            c_out,
+            parameter,
+            ..
+        } = self.plan.classifier;
+        let weight = read(parameter)?;
+        Ok(Panels::packed(
+            self.options.isa,
+            &weight,
+            [1, c_in, c_out],
+            Operand::Forward,
+        )?)
+    }
+}
+
+impl Store {
+    /// The stem's weight for outputs of this size.
+    pub(super) fn stem(
+        &self,
+        packer: &Packer<'_>,
+        spatial: [usize; 3],
+    ) -> Result<Held<'_, StemPanels>, NetworkError> {
+        match self {
+            Store::Kept(packed) => Ok(Held::Kept(&packed.stem)),
+            Store::Once(state) => {
+                let stem = packer.stem(|parameter| packer.take(state, parameter))?;
+                stem.prepare(&packer.plan.stem.conv, spatial)?;
+                Ok(Held::Made(stem))
+            }
+        }
+    }
+
+    /// A dense layer's weights for maps of this size.
+    pub(super) fn layer(
+        &self,
+        packer: &Packer<'_>,
+        [block, layer]: [usize; 2],
+        spatial: [usize; 3],
+    ) -> Result<Held<'_, LayerWeights>, NetworkError> {
+        match self {
+            Store::Kept(packed) => Ok(Held::Kept(&packed.blocks[block][layer])),
+            Store::Once(state) => {
+                let layer = &packer.plan.blocks[block].layers[layer];
+                let weights = packer.layer(layer, |parameter| packer.take(state, parameter))?;
+                weights.last.prepare(layer.last(), spatial)?;
+                Ok(Held::Made(weights))
+            }
+        }
+    }
+
+    /// A transition's weight.
+    pub(super) fn transition(
+        &self,
+        packer: &Packer<'_>,
+        index: usize,
+    ) -> Result<Held<'_, Panels>, NetworkError> {
+        match self {
+            Store::Kept(packed) => Ok(Held::Kept(&packed.transitions[index])),
+            Store::Once(state) => {
+                let conv = &packer.plan.transitions[index].conv;
+                let weight = packer.pointwise(conv, |parameter| packer.take(state, parameter))?;
+                Ok(Held::Made(weight))
+            }
+        }
+    }
+
+    /// The classifier's weight.
+    pub(super) fn classifier(&self, packer: &Packer<'_>) -> Result<Held<'_, Panels>, NetworkError> {
+        match self {
+            Store::Kept(packed) => Ok(Held::Kept(&packed.classifier)),
+            Store::Once(state) => {
+                let weight = packer.classifier(|parameter| packer.take(state, parameter))?;
+                Ok(Held::Made(weight))
+            }
+        }
+    }
 }
 
 /// A 3×3 or 3×3×3 convolution's weight, and what it becomes for maps of different sizes.
