@@ -1,6 +1,7 @@
 """`bench/compare`: which cases, in which order, and what becomes of the figures."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .ours import Ours, Refused
 
 def main():
     arguments = options.parse()
+    # A stopped worker would outlive us: leave by the `finally` below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = options.settings(arguments)
     ours = Ours(arguments.binary, options.ours_environment(arguments))
     options.busy()

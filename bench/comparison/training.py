@@ -21,7 +21,8 @@ def rivals(case, settings):
     if case.dims == 2:
         # torchvision's option; MONAI's network has none.
         found.append(pytorch("PyTorch memory_efficient", channels_last=True, memory_efficient=True))
-    if settings.compile:
+    # Every worker keeps its network resident: one more of the largest would not fit beside the others.
+    if settings.compile and not case.heavy:
         found.append(pytorch("torch.compile", channels_last=True, compile=True))
     return [e for e in found if not any(word in e.name.lower() for word in settings.skip)]
 
