@@ -96,8 +96,13 @@ pub fn max_pool(
         at_least(OP, "winners", to.pixels() * channels, winners.len())?;
     }
     if winners.is_empty() && affine.is_none() {
-        max_alone(isa, window, (input, from), (output, to), channels);
-        return Ok(());
+        let whole = Planes {
+            data: input,
+            raster: *from,
+            first: 0,
+            depth: from.spatial[0],
+        };
+        return max_pool_planes(isa, window, whole, (output, to), 0..to.spatial[0], channels);
     }
     let (shared, won) = (Shared::new(output), Shared::new(winners));
     let recorded = !winners.is_empty();
@@ -135,36 +140,84 @@ pub fn max_pool(
     Ok(())
 }
 
-/// [`max_pool`] for inference: neither a norm nor winners.
-fn max_alone(
+/// The planes `first..` of a map, of which it has `depth` altogether.
+#[derive(Clone, Copy)]
+pub struct Planes<'a> {
+    /// Their values.
+    pub data: &'a [f32],
+    /// Where they lie: as deep as there are planes.
+    pub raster: Raster,
+    /// The map's plane that comes first.
+    pub first: usize,
+    /// All of the map's planes.
+    pub depth: usize,
+}
+
+/// The planes `planes` of a max-pool's output, for inference, out of those of the input that they need.
+///
+/// # Errors
+/// A buffer does not fit, or a plane is missing.
+pub fn max_pool_planes(
     isa: Isa,
     window: &Window,
-    (input, from): (&[f32], &Raster),
+    input: Planes<'_>,
     (output, to): (&mut [f32], &Raster),
+    planes: Range<usize>,
     channels: usize,
-) {
+) -> Result<(), KernelError> {
+    const OP: &str = "max-pool";
+    let whole = Raster {
+        spatial: [
+            input.depth,
+            input.raster.spatial[1],
+            input.raster.spatial[2],
+        ],
+        ..input.raster
+    };
+    let sizes = (whole.len(), &whole);
+    check(OP, window, sizes, (output.len(), to), channels)?;
+    at_least(OP, "input", input.raster.len(), input.data.len())?;
+    at_least(OP, "room for the taps in a byte", window.taps(), 256)?;
+    at_least(OP, "planes", planes.end, to.spatial[0])?;
+    for z in planes.clone() {
+        for (_, iz) in inside(window, &whole, 0, z) {
+            let there = input.first..input.first + input.raster.spatial[0];
+            exactly(
+                OP,
+                "plane of the input",
+                1,
+                usize::from(there.contains(&iz)),
+            )?;
+        }
+    }
     let shared = Shared::new(output);
-    for_each(to.rows(), |row| {
-        let [n, z, y] = coordinates(to, row);
-        // The taps' rows inside the map; then, pixel by pixel, their places.
+    let [_, height, width] = to.spatial;
+    for_each(to.batch * planes.len() * height, |task| {
+        let (y, plane) = (task % height, task / height);
+        let (n, z) = (plane / planes.len(), planes.start + plane % planes.len());
+        // The taps' rows inside the map.
         let mut lines = [0; 256];
         let mut rows = 0;
-        for (_, iz) in inside(window, from, 0, z) {
-            for (_, iy) in inside(window, from, 1, y) {
-                lines[rows] = from.row((n * from.spatial[0] + iz) * from.spatial[1] + iy);
+        for (_, iz) in inside(window, &whole, 0, z) {
+            for (_, iy) in inside(window, &whole, 1, y) {
+                let plane = n * input.raster.spatial[0] + iz - input.first;
+                lines[rows] = input.raster.row(plane * whole.spatial[1] + iy);
                 rows += 1;
             }
         }
-        for x in 0..to.spatial[2] {
+        let start = to.row((n * to.spatial[0] + z) * height + y);
+        for x in 0..width {
             // SAFETY: every row of the output belongs to one task; the buffer was checked to hold all rows.
-            let best = unsafe { shared.slice(to.row(row) + x * to.stride, channels) };
-            let mut columns = inside(window, from, 2, x).map(|(_, ix)| ix);
+            let best = unsafe { shared.slice(start + x * to.stride, channels) };
+            let mut columns = inside(window, &whole, 2, x).map(|(_, ix)| ix);
             let first = columns.next().unwrap_or(0);
             let count = 1 + columns.count();
-            let run = first * from.stride..(first + count - 1) * from.stride + channels;
-            max_rows(isa, input, (&lines[..rows], run), from.stride, best);
+            let stride = input.raster.stride;
+            let run = first * stride..(first + count - 1) * stride + channels;
+            max_rows(isa, input.data, (&lines[..rows], run), stride, best);
         }
     });
+    Ok(())
 }
 
 dispatch! {

@@ -77,9 +77,10 @@ fn error(x: &Tensor, isa: Isa, c_out: usize, way: Way) -> f64 {
     }
     let block = Raster::dense(batch, spatial, c_out + 3).at(2);
     let mut output = vec![f32::NAN; block.len()];
-    let (source, sizes) = ((&data[..], padded), [c_in, c_out]);
+    let sizes = [c_in, c_out];
     match way {
         Way::Tiles(tiles) => {
+            let source = (&data[..], padded);
             let packed = WinogradWeights::packed(isa, &ours, (&window, tiles), sizes);
             let weights = &packed.unwrap();
             let convolution = Winograd { source, weights };
@@ -87,11 +88,26 @@ fn error(x: &Tensor, isa: Isa, c_out: usize, way: Way) -> f64 {
         }
         Way::Stem => {
             let convolution = Stem {
-                source,
+                input: Raster::dense(batch, x.spatial, c_in),
                 weights: &StemWeights::packed(isa, &ours, &window, sizes).unwrap(),
                 norm_relu: None,
             };
-            convolution.run(&mut output, &block).unwrap();
+            let image: Vec<f32> = channels_last(&x.data, &[batch, c_in, d, h, w])
+                .into_iter()
+                .map(|v| v as f32)
+                .collect();
+            let prepared = StemWeights::prepared(&window, &convolution.input);
+            let mut squares = vec![f32::NAN; prepared];
+            convolution.prepare(&image, &mut squares).unwrap();
+            // Three planes at a time; a sample's planes lie together in the whole map only if it is alone.
+            let step = if batch == 1 { 3 } else { spatial[0] };
+            for first in (0..spatial[0]).step_by(step) {
+                let depths = first..(first + step).min(spatial[0]);
+                let planes = [depths.len(), spatial[1], spatial[2]];
+                let part = Raster::dense(batch, planes, c_out + 3).at(2);
+                let target = &mut output[first * block.plane_pitch()..];
+                convolution.run(&squares, depths, (target, &part)).unwrap();
+            }
         }
     }
     let mut worst = 0.0f64;

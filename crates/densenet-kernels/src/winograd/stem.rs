@@ -20,7 +20,6 @@ use densenet_spec::Window;
 use super::transform::{self, COLUMNS, Column, Input, Output, Transform, transform_kernel};
 use crate::{
     Buffer, Isa, KernelError, Raster,
-    conv::check_source,
     error::{at_least, exactly},
     norm::Affine,
     parallel::{Shared, border, for_each, with_scratch},
@@ -54,6 +53,13 @@ impl StemWeights {
     /// Whether tiles are faster than the direct convolution for a sample's output of this size: from a few tiles on.
     pub fn pays(window: &Window, output: [usize; 3]) -> bool {
         Self::fits(window) && output[1] * output[2] >= 64
+    }
+
+    /// Elements that [`Stem::prepare`] writes for an image of this raster.
+    pub fn prepared(window: &Window, input: &Raster) -> usize {
+        let geometry = Geometry::new(window, input);
+        let [rows, columns] = geometry.squares;
+        input.batch * rows * columns * geometry.line
     }
 
     /// Transforms and packs `weight`, which is `[tap][c_in][c_out]`.
@@ -122,55 +128,40 @@ impl StemWeights {
     }
 }
 
+/// What an image of some size becomes.
+struct Geometry {
+    /// `[depth, height, width]` of the output.
+    output: [usize; 3],
+    /// Tiles along height and width.
+    tiles: [usize; 2],
+    /// Rows and columns of squares: six to a patch, three to a tile.
+    squares: [usize; 2],
+    /// Elements that all depths of one square take: whole registers.
+    line: usize,
+}
+
+impl Geometry {
+    fn new(window: &Window, input: &Raster) -> Self {
+        let output = window.output(input.spatial).unwrap_or([0; 3]);
+        let tiles = [output[1].div_ceil(TILE), output[2].div_ceil(TILE)];
+        let slices = input.spatial[0] + 2 * window.padding[0];
+        Geometry {
+            output,
+            tiles,
+            squares: tiles.map(|tiles| tiles * TILE + 3),
+            line: (slices * 4 * input.stride).next_multiple_of(16),
+        }
+    }
+}
+
 /// A stem's convolution by tiles, with the norm and ReLU behind it.
 pub struct Stem<'a> {
-    /// The image, in a raster whose halo (of zeros) is at least the window's padding.
-    pub source: (&'a [f32], Raster),
+    /// The image's raster, dense, without a border.
+    pub input: Raster,
     /// The transformed kernel.
     pub weights: &'a StemWeights,
     /// The norm and ReLU behind the convolution, where there is one.
     pub norm_relu: Option<Affine<'a>>,
-}
-
-impl Stem<'_> {
-    /// Computes the convolution into `output`, whose pixels lie where `raster` says.
-    ///
-    /// # Errors
-    /// A buffer, halo or channel count does not fit.
-    pub fn run(&self, output: &mut [f32], raster: &Raster) -> Result<(), KernelError> {
-        const OP: &str = "winograd stem";
-        let (data, input) = self.source;
-        let w = self.weights;
-        check_source(OP, &w.window, w.c_in, data, &input)?;
-        let spatial = w.window.output(input.spatial).unwrap_or([0; 3]);
-        exactly(OP, "batch of the output", input.batch, raster.batch)?;
-        for (needed, found) in spatial.into_iter().zip(raster.spatial) {
-            exactly(OP, "size of the output", needed, found)?;
-        }
-        at_least(OP, "output", raster.len(), output.len())?;
-        let channels = raster.offset + w.c_out;
-        at_least(OP, "channels of the output", channels, raster.stride)?;
-        if let Some(affine) = &self.norm_relu {
-            affine.check(OP, w.c_out)?;
-        }
-        if raster.pixels() == 0 || w.c_out == 0 {
-            return Ok(());
-        }
-        let tiles = [1, 2].map(|axis| raster.spatial[axis].div_ceil(TILE));
-        let pass = Pass {
-            stem: self,
-            tiles,
-            output: Shared::new(output),
-            raster,
-        };
-        // A tile's result does not depend on its group.
-        let total = raster.batch * tiles[0] * tiles[1];
-        let groups = total.div_ceil(pass.together());
-        for_each(groups, |group| {
-            pass.group(border(total, groups, group)..border(total, groups, group + 1));
-        });
-        Ok(())
-    }
 }
 
 impl Stem<'_> {
@@ -187,13 +178,123 @@ impl Stem<'_> {
         let isa = self.weights.isa.name();
         format!("{op}.forward.f32.winograd3x3.{fusion}.{isa}")
     }
+
+    /// Space to depth: `[sample][row][column]` of squares, each `[depth][φy][φx][channel]`, zero outside the image.
+    ///
+    /// # Errors
+    /// A buffer or channel count does not fit.
+    pub fn prepare(&self, image: &[f32], squares: &mut [f32]) -> Result<(), KernelError> {
+        const OP: &str = "winograd stem";
+        let (input, w) = (&self.input, self.weights);
+        at_least(OP, "input", input.len(), image.len())?;
+        exactly(OP, "channels of the input", w.c_in, input.stride)?;
+        at_least(
+            OP,
+            "squares",
+            StemWeights::prepared(&self.weights.window, &self.input),
+            squares.len(),
+        )?;
+        let Geometry {
+            squares: [rows, columns],
+            line,
+            ..
+        } = Geometry::new(&w.window, input);
+        let [depth, height, width] = input.spatial;
+        let [pad_z, pad_y, pad_x] = w.window.padding;
+        let shared = Shared::new(squares);
+        for_each(input.batch * rows, |task| {
+            let (n, row) = (task / rows, task % rows);
+            // SAFETY: every row of squares belongs to one task.
+            let squares = unsafe { shared.slice(task * columns * line, columns * line) };
+            squares.fill(0.0);
+            for (phase, y) in (2 * row..2 * row + 2).enumerate() {
+                let Some(y) = y.checked_sub(pad_y).filter(|y| *y < height) else {
+                    continue;
+                };
+                for z in 0..depth {
+                    let from = input.row((n * depth + z) * height + y);
+                    let to = ((z + pad_z) * 2 + phase) * 2 * w.c_in;
+                    // As far as the squares reach: the last columns of an image may belong to no output.
+                    for x in 0..width.min(2 * columns - pad_x) {
+                        let (square, half) = ((x + pad_x) / 2, (x + pad_x) % 2);
+                        let to = square * line + to + half * w.c_in;
+                        let from = from + x * input.stride;
+                        // One channel, as most volumes have, is not worth a call.
+                        if let ([to], [from]) =
+                            (&mut squares[to..to + w.c_in], &image[from..from + w.c_in])
+                        {
+                            *to = *from;
+                        } else {
+                            squares[to..to + w.c_in].copy_from_slice(&image[from..from + w.c_in]);
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Computes the output's planes `depths` of every sample out of what [`Stem::prepare`] left. `raster` has as many.
+    ///
+    /// # Errors
+    /// A buffer or channel count does not fit.
+    pub fn run(
+        &self,
+        squares: &[f32],
+        depths: Range<usize>,
+        (output, raster): (&mut [f32], &Raster),
+    ) -> Result<(), KernelError> {
+        const OP: &str = "winograd stem";
+        let w = self.weights;
+        let geometry = Geometry::new(&w.window, &self.input);
+        let spatial = geometry.output;
+        at_least(
+            OP,
+            "squares",
+            StemWeights::prepared(&self.weights.window, &self.input),
+            squares.len(),
+        )?;
+        at_least(OP, "planes", depths.end, spatial[0])?;
+        exactly(OP, "batch of the output", self.input.batch, raster.batch)?;
+        let planes = [depths.len(), spatial[1], spatial[2]];
+        for (needed, found) in planes.into_iter().zip(raster.spatial) {
+            exactly(OP, "size of the output", needed, found)?;
+        }
+        at_least(OP, "output", raster.len(), output.len())?;
+        let channels = raster.offset + w.c_out;
+        at_least(OP, "channels of the output", channels, raster.stride)?;
+        if let Some(affine) = &self.norm_relu {
+            affine.check(OP, w.c_out)?;
+        }
+        if raster.pixels() == 0 || w.c_out == 0 {
+            return Ok(());
+        }
+        let pass = Pass {
+            stem: self,
+            squares,
+            first: depths.start,
+            geometry,
+            output: Shared::new(output),
+            raster,
+        };
+        // A tile's result does not depend on its group.
+        let [th, tw] = pass.geometry.tiles;
+        let total = raster.batch * th * tw;
+        let groups = total.div_ceil(pass.together());
+        for_each(groups, |group| {
+            pass.group(border(total, groups, group)..border(total, groups, group + 1));
+        });
+        Ok(())
+    }
 }
 
 /// A convolution under way.
 struct Pass<'a> {
     stem: &'a Stem<'a>,
-    /// Tiles along height and width.
-    tiles: [usize; 2],
+    squares: &'a [f32],
+    /// The first of the output's planes.
+    first: usize,
+    geometry: Geometry,
     output: Shared<f32>,
     raster: &'a Raster,
 }
@@ -209,51 +310,43 @@ impl Pass<'_> {
 
     fn group(&self, tiles: Range<usize>) {
         let w = self.stem.weights;
-        let input = &self.stem.source.1;
-        let slices = input.spatial[0] + 2 * w.window.padding[0];
         let slice = 4 * w.c_in;
-        let (count, width) = (tiles.len(), w.shape.padded(w.c_out));
-        // Whole registers, and an odd number of cache lines so that points do not share sets of the cache.
-        let line = (slices * slice).next_multiple_of(16);
-        let point_pitch = count * line + 16;
+        let stride = w.window.stride[0] * slice;
         let depths = self.raster.spatial[0];
+        // The run of every square that these planes need.
+        let start = self.first * stride;
+        let needed = (depths - 1) * stride + w.rows();
+        let (count, width) = (tiles.len(), w.shape.padded(w.c_out));
+        let row = needed.next_multiple_of(16);
+        let point_pitch = count * row + 16;
         let rows = if depths == 1 { count } else { depths.min(ROWS) };
         let product_pitch = rows * width + 16;
-        let sizes = [POINTS * line, POINTS * point_pitch, POINTS * product_pitch];
+        let sizes = [POINTS * point_pitch, POINTS * product_pitch];
         with_scratch(sizes.iter().sum(), |scratch| {
-            let (gathered, rest) = scratch.split_at_mut(sizes[0]);
-            let (patches, products) = rest.split_at_mut(sizes[1]);
+            let (patches, products) = scratch.split_at_mut(sizes[0]);
             for (i, tile) in tiles.clone().enumerate() {
-                self.gather(tile, gathered, line);
-                let pixels: [*const f32; POINTS] =
-                    std::array::from_fn(|p| gathered[p * line..].as_ptr());
                 let patch = Input {
-                    pixels: &pixels,
+                    pixels: &self.patch(tile, start, needed),
                     second: None,
                     ahead: [&[]; 2],
-                    channels: line,
-                    target: patches[i * line..].as_mut_ptr(),
+                    channels: needed,
+                    target: patches[i * row..].as_mut_ptr(),
                     pitch: point_pitch,
                 };
-                // SAFETY: every pixel has `line` elements, a multiple of every register's lanes, and so has every place.
+                // SAFETY: `patch` gives places with `needed` elements; a row has whole registers, as 16 is a multiple of
+                // every register's lanes.
                 unsafe { transform::input(w.isa, Transform::F3, &patch) };
             }
             for first in (0..depths).step_by(ROWS) {
-                let many = if depths == 1 {
-                    count
-                } else {
-                    ROWS.min(depths - first)
+                let many = match depths {
+                    1 => count,
+                    _ => ROWS.min(depths - first),
                 };
                 // From one row to the next: the next tile, or the next depth of the same.
-                let step = if depths == 1 {
-                    line
-                } else {
-                    w.window.stride[0] * slice
-                };
-                let start = first * w.window.stride[0] * slice;
+                let step = if depths == 1 { row } else { stride };
                 for point in 0..POINTS {
-                    let patch =
-                        &patches[point * point_pitch + start..][..(many - 1) * step + w.rows()];
+                    let start = point * point_pitch + first * stride;
+                    let patch = &patches[start..][..(many - 1) * step + w.rows()];
                     let product = &mut products[point * product_pitch..][..many * width];
                     self.multiply(point, (patch, step), product);
                 }
@@ -280,54 +373,20 @@ impl Pass<'_> {
         });
     }
 
-    /// `[sample, height, width]` of a tile's first output pixel.
+    /// `[sample, row, column]` of a tile's first output pixel, which is its first square too.
     fn place(&self, tile: usize) -> [usize; 3] {
-        let [th, tw] = self.tiles;
+        let [th, tw] = self.geometry.tiles;
         [tile / (th * tw), tile / tw % th * TILE, tile % tw * TILE]
     }
 
-    /// Copies a tile's patch: `[height][width]` of squares, each `[depth][φy][φx][channel]`, zero outside the map.
-    fn gather(&self, tile: usize, gathered: &mut [f32], line: usize) {
-        let (data, input) = self.stem.source;
-        let w = self.stem.weights;
+    /// Where the squares of a tile's patch lie: `needed` elements of each from `start` on.
+    fn patch(&self, tile: usize, start: usize, needed: usize) -> [*const f32; POINTS] {
         let [n, y, x] = self.place(tile);
-        let pair = 2 * w.c_in;
-        let shifted = |axis: usize| input.halo[axis] - w.window.padding[axis];
-        let slices = input.spatial[0] + 2 * w.window.padding[0];
-        let (height, width) = (
-            input.spatial[1] + 2 * w.window.padding[1],
-            input.spatial[2] + 2 * w.window.padding[2],
-        );
-        let origin = n * input.sample_pitch()
-            + shifted(0) * input.plane_pitch()
-            + shifted(1) * input.row_pitch()
-            + shifted(2) * input.stride
-            + input.offset;
-        for (point, square) in gathered.chunks_exact_mut(line).enumerate() {
-            let (row, column) = (2 * (y + point / 6), 2 * (x + point % 6));
-            let rows = height.saturating_sub(row).min(2);
-            let columns = width.saturating_sub(column).min(2) * w.c_in;
-            if rows < 2 || columns < pair {
-                square.fill(0.0);
-            }
-            if columns == 0 {
-                continue;
-            }
-            let from = origin + row * input.row_pitch() + column * input.stride;
-            let lines = square.chunks_exact_mut(2 * pair).take(slices);
-            for (depth, slice) in lines.enumerate() {
-                let from = from + depth * input.plane_pitch();
-                for (phase, target) in slice.chunks_exact_mut(pair).take(rows).enumerate() {
-                    let from = from + phase * input.row_pitch();
-                    let source = &data[from..from + columns];
-                    // One channel, as most volumes have: two values, too short for a call.
-                    match (source, &mut *target) {
-                        (&[a, b], [x, y]) => (*x, *y) = (a, b),
-                        _ => target[..columns].copy_from_slice(source),
-                    }
-                }
-            }
-        }
+        let ([rows, columns], line) = (self.geometry.squares, self.geometry.line);
+        std::array::from_fn(|p| {
+            let square = (n * rows + y + p / 6) * columns + x + p % 6;
+            self.squares[square * line + start..][..needed].as_ptr()
+        })
     }
 
     /// Where a tile's outputs at one depth go; null for those outside the map.

@@ -31,12 +31,17 @@ impl Profile<'_> {
 
     /// After the kernel, which computed `layer` of the architecture.
     pub(super) fn end(&mut self, started: Started, layer: usize) {
+        self.end_part(started, layer, (1, 1));
+    }
+
+    /// [`Profile::end`] of a kernel that computed `part` out of `all` of its layer.
+    pub(super) fn end_part(&mut self, started: Started, layer: usize, (part, all): (usize, usize)) {
         let (Some(kernels), Some((start, id))) = (self.kernels.as_mut(), started) else {
             return;
         };
         let time = start.elapsed();
         let stage = &self.architecture.stages()[self.stage].name;
-        let macs = self.trace.layers[layer].macs * self.batch as u64;
+        let macs = self.trace.layers[layer].macs * self.batch as u64 * part as u64 / all as u64;
         match kernels.iter_mut().find(|k| k.id == id && k.stage == *stage) {
             Some(kernel) => {
                 kernel.calls += 1;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use densenet_kernels::{
-    Raster,
+    Buffer, Isa, Raster,
     conv::{Conv as Convolution, Source, Store},
     norm::{self, Affine},
     pool,
@@ -12,6 +12,7 @@ use densenet_kernels::{
 };
 use densenet_spec::{Trace, Window};
 
+use super::workspace;
 use super::{
     KernelTime, Predictor, Schedule, Taps, Workspace,
     profile::Profile,
@@ -141,62 +142,129 @@ impl<'a> Run<'a> {
     /// The stem, into the first channels of the first block's buffer.
     fn stem(&mut self, input: Input<'_>) -> Result<(), NetworkError> {
         let plan = &self.predictor.plan;
-        let isa = self.predictor.options.isa;
-        let (stem, work) = (&plan.stem, &mut *self.work);
-        let conv = &stem.conv;
+        let (stem, conv) = (&plan.stem, &plan.stem.conv);
         let size = self.trace.layers[0].spatial;
         let packed = &self.predictor.weights;
         let packed = packed.stem(&self.predictor.packer(), size)?;
         let image = Raster::dense(self.batch, input.spatial, conv.c_in);
+        let norm = stem.norm.as_ref().map(|n| self.predictor.affine(n));
+        let pooled = stem.pool.and_then(|window| window.output(size).ok());
+        let spatial = pooled.unwrap_or(size);
+        let block = Raster::dense(self.batch, spatial, plan.blocks[0].c_out);
+        let map = Raster::dense(self.batch, size, conv.c_out);
+        let tiles = packed.tiles(conv, size).map(|weights| Stem {
+            input: image,
+            weights,
+            norm_relu: norm,
+        });
+        if let Some(tiles) = &tiles
+            && self.taps.is_empty()
+        {
+            return self.stem_by_planes(tiles, input.data, &map, &block);
+        }
         let padded = image.with_halo(conv.window.padding);
+        let work = &mut *self.work;
+        if work.image.len() < padded.len() {
+            work.image = Buffer::zeroed(padded.len());
+        }
         norm::clear_halo(&mut work.image, &padded)?;
         norm::copy(conv.c_in, (input.data, &image), (&mut work.image, &padded))?;
-        let map = Raster::dense(self.batch, size, conv.c_out);
         let convolution = Convolution {
             window: conv.window,
             c_in: conv.c_in,
             source: Source::Map(&work.image, padded),
             weights: &packed.direct,
         };
-        let norm = stem.norm.as_ref().map(|n| self.predictor.affine(n));
         self.taps.conv(&convolution, &map, 0, norm)?;
-        let tiles = packed.tiles(conv, size).map(|weights| Stem {
-            source: (&work.image, padded),
-            weights,
-            norm_relu: norm,
-        });
+        if let Some(tiles) = &tiles {
+            self.stem_by_planes(tiles, input.data, &map, &block)?;
+            self.taps.record_stem_end(plan, &self.work.block, &block);
+            return Ok(());
+        }
         let store = match norm {
             Some(affine) => Store::Affine { affine, relu: true },
             None => Store::Overwrite,
         };
-        let started = self.profile.start(|| match &tiles {
-            Some(tiles) => tiles.id(),
-            None => convolution.id(&store),
-        });
-        let run = |output: &mut [f32], raster: &Raster| match &tiles {
-            Some(tiles) => tiles.run(output, raster),
-            None => convolution.run(output, raster, store),
-        };
-        let c_block = plan.blocks[0].c_out;
-        let Some(window) = stem.pool else {
-            let block = Raster::dense(self.batch, size, c_block);
-            run(&mut work.block, &block)?;
+        let started = self.profile.start(|| convolution.id(&store));
+        match stem.pool {
+            None => {
+                convolution.run(&mut work.block, &block, store)?;
+                self.profile.end(started, 0);
+            }
+            Some(window) => {
+                convolution.run(&mut work.map, &map, store)?;
+                self.profile.end(started, 0);
+                let isa = self.predictor.options.isa;
+                let started = self.profile.start(|| max_pool_id(isa));
+                let source = (&work.map[..], &map, None);
+                let target = (&mut work.block[..], &block);
+                pool::max_pool(isa, &window, source, target, conv.c_out, &mut [])?;
+                self.profile
+                    .end(started, plan.blocks[0].layers[0].index - 1);
+            }
+        }
+        self.taps.record_stem_end(plan, &work.block, &block);
+        Ok(())
+    }
+
+    /// The stem by tiles, pooled as soon as the planes are there, so that few of a volume's stay.
+    fn stem_by_planes(
+        &mut self,
+        tiles: &Stem<'_>,
+        image: &[f32],
+        map: &Raster,
+        block: &Raster,
+    ) -> Result<(), NetworkError> {
+        let plan = &self.predictor.plan;
+        let isa = self.predictor.options.isa;
+        let work = &mut *self.work;
+        let started = self.profile.start(|| tiles.id());
+        tiles.prepare(image, &mut work.image)?;
+        let depth = map.spatial[0];
+        let Some(window) = plan.stem.pool else {
+            tiles.run(&work.image, 0..depth, (&mut work.block, block))?;
             self.profile.end(started, 0);
-            self.taps.record_stem_end(plan, &work.block, &block);
             return Ok(());
         };
-        run(&mut work.map, &map)?;
         self.profile.end(started, 0);
-        let block = Raster::dense(self.batch, window.output(size).unwrap_or(size), c_block);
-        let source = (&work.map[..], &map, None);
-        let target = (&mut work.block[..], &block);
-        let started = self
-            .profile
-            .start(|| format!("max_pool.forward.f32.{}", isa.name()));
-        pool::max_pool(isa, &window, source, target, conv.c_out, &mut [])?;
-        self.profile
-            .end(started, plan.blocks[0].layers[0].index - 1);
-        self.taps.record_stem_end(plan, &work.block, &block);
+        let step = workspace::stem_planes(map);
+        let planes = |count: usize| Raster {
+            spatial: [count, map.spatial[1], map.spatial[2]],
+            ..*map
+        };
+        let (mut held, mut done) = (0..0, 0);
+        while done < block.spatial[0] && held.end < depth {
+            // Planes that the next outputs still need move to the front.
+            let needed = (done * window.stride[0]).saturating_sub(window.padding[0]);
+            let keep = needed.clamp(held.start, held.end);
+            let plane = map.plane_pitch();
+            let moved = (keep - held.start) * plane..(held.end - held.start) * plane;
+            work.map.copy_within(moved, 0);
+            let new = held.end..(held.end + step).min(depth);
+            held = keep..new.end;
+            let started = self.profile.start(|| tiles.id());
+            let target = &mut work.map[(new.start - keep) * plane..];
+            tiles.run(&work.image, new.clone(), (target, &planes(new.len())))?;
+            self.profile.end_part(started, 0, (new.len(), depth));
+            let last_of = |z: usize| {
+                let end = z * window.stride[0] + window.kernel[0];
+                end.saturating_sub(1 + window.padding[0]).min(depth - 1)
+            };
+            let ready = (done..block.spatial[0]).find(|z| last_of(*z) >= held.end);
+            let ready = done..ready.unwrap_or(block.spatial[0]);
+            let started = self.profile.start(|| max_pool_id(isa));
+            let there = pool::Planes {
+                data: &work.map,
+                raster: planes(held.len()),
+                first: keep,
+                depth,
+            };
+            let target = (&mut work.block[..], block);
+            pool::max_pool_planes(isa, &window, there, target, ready.clone(), map.stride)?;
+            self.profile
+                .end(started, plan.blocks[0].layers[0].index - 1);
+            done = ready.end;
+        }
         Ok(())
     }
 
@@ -323,7 +391,7 @@ impl<'a> Run<'a> {
         let room = (&mut work.pooled[..], &pooled);
         let started = self
             .profile
-            .start(|| format!("average_pool.forward.f32.norm_relu.{}", isa.name()));
+            .start(|| format!("average_pool.forward.f32.mean.norm_relu.{}", isa.name()));
         pool::average_pool(isa, &transition.pool, source, room, conv.c_in)?;
         self.profile.end(started, layer + 3);
         let after = Convolution {
@@ -376,7 +444,7 @@ impl<'a> Run<'a> {
         let last = plan.architecture.layers().len() - 1;
         let started = self
             .profile
-            .start(|| format!("average_pool.forward.f32.global.{}", isa.name()));
+            .start(|| format!("average_pool.forward.f32.global.norm_relu.{}", isa.name()));
         pool::average_pool(isa, &everything, source, target, linear.c_in)?;
         self.profile.end(started, last - 1);
         let order = crate::parameters::channel_order(&plan.architecture, last - 1);
@@ -409,4 +477,8 @@ impl<'a> Run<'a> {
         self.taps.record(last, &logits, &raster, linear.c_out, None);
         Ok(logits)
     }
+}
+
+fn max_pool_id(isa: Isa) -> String {
+    format!("max_pool.forward.f32.max.store.{}", isa.name())
 }

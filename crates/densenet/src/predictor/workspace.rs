@@ -1,6 +1,6 @@
 //! The memory of one inference run.
 
-use densenet_kernels::{Buffer, Raster};
+use densenet_kernels::{Buffer, Raster, winograd::StemWeights};
 use densenet_spec::Trace;
 
 use super::Schedule;
@@ -38,13 +38,22 @@ impl Sizes {
     pub(crate) fn new(plan: &Plan, trace: &Trace, schedule: &Schedule) -> Self {
         let stem = &plan.stem.conv;
         let first = schedule.group(0);
-        let image = Raster::dense(first, trace.input, stem.c_in).with_halo(stem.window.padding);
+        let image = Raster::dense(first, trace.input, stem.c_in);
+        let map = Raster::dense(first, trace.layers[0].spatial, stem.c_out);
+        let tiles = StemWeights::pays(&stem.window, map.spatial);
         let mut sizes = Sizes {
-            image: image.len(),
+            image: match tiles {
+                true => StemWeights::prepared(&stem.window, &image),
+                false => image.with_halo(stem.window.padding).len(),
+            },
             ..Sizes::default()
         };
-        if plan.stem.pool.is_some() {
-            sizes.map = Raster::dense(first, trace.layers[0].spatial, stem.c_out).len();
+        if let Some(window) = plan.stem.pool {
+            let planes = stem_planes(&map) + window.kernel[0];
+            sizes.map = match tiles {
+                true => planes.min(map.spatial[0]) * map.len() / map.spatial[0].max(1),
+                false => map.len(),
+            };
         }
         for (i, block) in plan.blocks.iter().enumerate() {
             let spatial = trace.layers[block.layers[0].index].spatial;
@@ -73,6 +82,18 @@ impl Sizes {
     /// Elements of all buffers.
     pub(crate) fn total(&self) -> usize {
         self.image + self.map + self.block + self.bottleneck + self.pooled + 2 * self.carry
+    }
+}
+
+/// Bytes of the stem's output before its pooling that are there at a time, beside the planes that a window reaches back.
+const STEM_BYTES: usize = 8_000_000;
+
+/// Planes of the stem's output computed at a time: all of a batch's, or some of a single volume's.
+pub(super) fn stem_planes(map: &Raster) -> usize {
+    let depth = map.spatial[0].max(1);
+    match map.batch {
+        1 => (STEM_BYTES / size_of::<f32>() / map.plane_pitch().max(1)).clamp(6, 6.max(depth)),
+        _ => depth,
     }
 }
 
