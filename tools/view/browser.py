@@ -111,6 +111,11 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"].get("description"))
         return result["result"].get("value")
 
+    def busy_ms(self):
+        """What the page's main thread has computed so far, in milliseconds of a processor; needs Performance.enable."""
+        metrics = self.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime")
+
     def place(self, selector):
         """The middle of an element on the screen."""
         return self.js(

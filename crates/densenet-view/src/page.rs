@@ -16,10 +16,8 @@ const STYLES: &[&str] = &[
     include_str!("../page/style/base.css"),
     include_str!("../page/style/frame.css"),
     include_str!("../page/style/details.css"),
+    include_str!("../page/style/drawing.css"),
 ];
-
-/// Also travels with pictures that are copied out of the page.
-const DRAWING_STYLE: &str = include_str!("../page/style/drawing.css");
 
 /// The modules in the order in which they need each other.
 const MODULES: &[(&str, &str)] = &[
@@ -59,7 +57,7 @@ pub fn graph(document: &GraphDocument) -> String {
 
 /// The template with its places filled, in one pass: what is filled in is never looked at for places.
 fn fill(title: &str, data: &str, seen: &str) -> String {
-    let style = [&STYLES.concat(), DRAWING_STYLE].concat();
+    let style = STYLES.concat();
     let script = script();
     let policy = policy(&style, &script);
     let title = escape(title);
@@ -76,7 +74,6 @@ fn fill(title: &str, data: &str, seen: &str) -> String {
             "title" => &title,
             "policy" => &policy,
             "style" => &style,
-            "drawing-style" => DRAWING_STYLE,
             "data" => data,
             "seen" => seen,
             "script" => &script,

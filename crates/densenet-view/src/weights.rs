@@ -157,11 +157,12 @@ mod tests {
 
     #[test]
     fn statistics_of_known_numbers() {
-        let found = statistics(&[-1.0, 0.0, 0.0, 1.0]);
-        assert_eq!((found.mean, found.std), (0.0, 0.70711));
-        assert_eq!((found.min, found.max, found.zeros), (-1.0, 1.0, 0.5));
+        let found = statistics(&[-1.0, 0.0, 0.0, 2.0]);
+        assert_eq!((found.mean, found.std), (0.25, 1.0897));
+        assert_eq!((found.min, found.max, found.zeros), (-1.0, 2.0, 0.5));
         assert_eq!(found.histogram.iter().sum::<u32>(), 4);
-        assert_eq!((found.histogram[0], found.histogram[BINS / 2]), (1, 2));
+        // Zero lies a third of the way through the range.
+        assert_eq!((found.histogram[0], found.histogram[BINS / 3]), (1, 2));
         assert_eq!(found.histogram[BINS - 1], 1);
         assert_eq!(statistics(&[3.0; 5]).histogram, [5]);
     }

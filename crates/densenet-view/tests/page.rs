@@ -124,7 +124,7 @@ fn names_out_of_files_stay_text() {
     .unwrap();
     let html = page::html(&document);
     assert!(!html.contains("<script>alert") && !html.contains("<img"));
-    assert_eq!(html.matches("</script>").count(), 4);
+    assert_eq!(html.matches("</script>").count(), 3);
     let data = between(&html, "id=\"data\">", "</script>");
     let back: Value = serde_json::from_str(data).unwrap();
     assert_eq!(back["name"], hostile);

@@ -7,7 +7,10 @@ import { doc, channelsOf, readerOf } from "./data.js";
 import { MOST_DRAWN } from "./layout.js";
 import { shape } from "./format.js";
 
-const dot = (x, y, r) => `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
+/** A coordinate to a tenth; thousands of them are written. */
+const tenth = (value) => Math.round(value * 10) / 10;
+
+const dot = (x, y, r) => `M${tenth(x - r)} ${tenth(y)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
 
 /** The x of a source's node: the block's input or a layer. */
 const nodeX = (g, source) => (source === 0 ? g.inputX : g.centre(source - 1));
@@ -21,7 +24,8 @@ function arcsInto(g, number, sources) {
     const share = (to - from) / (g.n * g.column + 60);
     const rise = Math.min(g.arcs, 9 + g.arcs * Math.sqrt(Math.max(share, 0)));
     const top = g.nodeTop - rise * 1.3;
-    path += `M${from.toFixed(1)} ${g.nodeTop}C${from.toFixed(1)} ${top.toFixed(1)} ${to.toFixed(1)} ${top.toFixed(1)} ${to.toFixed(1)} ${g.nodeTop}`;
+    const [a, b, peak] = [tenth(from), tenth(to), tenth(top)];
+    path += `M${a} ${g.nodeTop}C${a} ${peak} ${b} ${peak} ${b} ${g.nodeTop}`;
   }
   return path;
 }

@@ -17,7 +17,15 @@ export function camera(svg, group, extent) {
     for (const listener of listeners) listener(view);
   };
 
-  const size = () => [svg.clientWidth || 800, svg.clientHeight || 500];
+  // Remembered, because asking would make the browser lay out the page in the middle of drawing it.
+  let known = null;
+  const size = () => {
+    known ??= [svg.clientWidth, svg.clientHeight];
+    return known[0] && known[1] ? known : [800, 500];
+  };
+  new ResizeObserver(([{ contentRect }]) => {
+    known = [contentRect.width, contentRect.height];
+  }).observe(svg);
 
   /** Scales by `factor` around a point of the svg. */
   const zoomAt = (factor, x, y) => {

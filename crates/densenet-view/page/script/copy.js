@@ -1,24 +1,37 @@
-// The drawing as a picture of its own: SVG with its styles inside, or PNG.
+// The drawing as a picture of its own, SVG or PNG.
 import { h, s, tell } from "./elements.js";
 import { doc } from "./data.js";
 
-/** The drawing's style with the page's colours filled in. */
-function filledStyle() {
-  const colours = getComputedStyle(document.documentElement);
-  const text = document.getElementById("drawing-style").textContent;
-  return text.replace(/var\((--[\w-]+)\)/g, (_, name) => colours.getPropertyValue(name).trim());
+// What the page's style sheet decides, as attributes: other programs need no style sheet then, and the page's policy lets
+// no picture bring one.
+const LOOKS = ["fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray", "stroke-linejoin", "paint-order"];
+const TEXT_LOOKS = [...LOOKS, "font-family", "font-size", "font-weight", "text-anchor"];
+
+function withLooks(original) {
+  const copy = original.cloneNode(false);
+  const tag = original.localName;
+  if (tag !== "g") {
+    const style = getComputedStyle(original);
+    for (const name of tag === "text" || tag === "tspan" ? TEXT_LOOKS : LOOKS) {
+      const value = style.getPropertyValue(name);
+      if (value && value !== "normal") copy.setAttribute(name, value.replace(/"/g, "'"));
+    }
+  }
+  for (const name of ["class", "role", "tabindex", "data-id", "aria-level", "aria-selected", "aria-expanded", "aria-hidden", "id"]) copy.removeAttribute(name);
+  for (const child of original.childNodes) {
+    if (child.nodeType === Node.TEXT_NODE) copy.append(child.cloneNode());
+    else if (!child.matches(".hit, .ring, .toggle")) copy.append(withLooks(child));
+  }
+  return copy;
 }
 
-/** The drawing in the extent `box` as the text of an SVG file. */
+/** The drawing in the extent `box` as the text of an SVG file; `group` must be part of the page. */
 export function asSvg(group, box) {
   const ground = getComputedStyle(document.documentElement).getPropertyValue("--ground").trim();
   const size = { viewBox: `${box.x} ${box.y} ${box.width} ${box.height}`, width: Math.ceil(box.width), height: Math.ceil(box.height) };
-  const copy = group.cloneNode(true);
+  const copy = withLooks(group);
   copy.removeAttribute("transform");
-  copy.setAttribute("class", "drawing");
-  for (const element of copy.querySelectorAll(".hit, .ring, .toggle")) element.remove();
-  for (const element of copy.querySelectorAll("[tabindex]")) element.removeAttribute("tabindex");
-  const svg = s("svg", { xmlns: "http://www.w3.org/2000/svg", ...size, role: "img" }, s("title", {}, doc.name), s("style", {}, filledStyle()), s("rect", { ...box, fill: ground }), copy);
+  const svg = s("svg", { xmlns: "http://www.w3.org/2000/svg", ...size, role: "img" }, s("title", {}, doc.name), s("rect", { ...box, fill: ground }), copy);
   return new XMLSerializer().serializeToString(svg);
 }
 

@@ -174,7 +174,7 @@ function joints(slot, flow) {
   const [from, to] = [thickness(block.c_in) / 2, thickness(block.c_out) / 2];
   if (flow !== "row") {
     const d = river(flow, { y: slot.y - 30 }, [[0, -from], [30, -from], [30, from], [0, from]]) + river(flow, { y: slot.y + g.height }, [[0, -to], [14, -to], [14, to], [0, to]]);
-    return s("path", { class: "river", d });
+    return s("g", {}, s("path", { class: "river joint", d }));
   }
   const top = -g.height / 2;
   const [inTop, inHeight] = g.strip(0);
@@ -246,9 +246,9 @@ export function listenToDrawing(root) {
     }
     const id = idAt(event);
     if (!id) return;
-    change({ selected: id });
     const it = target(id);
-    if (it.kind === "stage" && it.stage.block !== undefined) toggle(it.index, true);
+    if (it.kind === "stage" && it.stage.block !== undefined) toggle(it.index, true, { selected: id });
+    else change({ selected: id });
   });
   root.addEventListener("pointerover", (event) => {
     const id = idAt(event);

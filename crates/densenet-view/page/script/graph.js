@@ -8,7 +8,7 @@ import { listenToCopy } from "./copy.js";
 import { element, header, theme, zoomButtons } from "./frame.js";
 import { counted, grouped, short } from "./format.js";
 
-const NODE = { width: 136, height: 34, across: 150, down: 76 };
+const NODE = { width: 158, height: 34, across: 158, down: 76 };
 /** More nodes than this in sight are drawn as plain boxes. */
 const MOST_WITH_TEXT = 700;
 
@@ -17,14 +17,18 @@ const placeY = (node) => node.layer * NODE.down;
 const valueShape = (value) => (value.shape ? (value.shape.length ? value.shape.join(" × ") : "scalar") : "shape unknown");
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-/** An edge from bottom to top; one that passes others by bulges to the side. */
+/** An edge from bottom to top; one that passes other nodes by leads from side to side around them. */
 function edgePath([from, to]) {
   const [a, b] = [doc.nodes[from], doc.nodes[to]];
   const [x0, y0, x1, y1] = [placeX(a), placeY(a) + NODE.height / 2, placeX(b), placeY(b) - NODE.height / 2];
   const span = b.layer - a.layer;
-  const bulge = span > 1 && Math.abs(x0 - x1) < NODE.width ? NODE.width * 0.62 + Math.min(span, 60) * 4 : 0;
+  if (span > 1 && Math.abs(x0 - x1) < NODE.width) {
+    const half = NODE.width / 2;
+    const far = Math.max(x0, x1) + half + 26 + Math.min(span, 60) * 5;
+    return `M${(x0 + half).toFixed(1)} ${placeY(a)}C${far.toFixed(1)} ${placeY(a)} ${far.toFixed(1)} ${placeY(b)} ${(x1 + half).toFixed(1)} ${placeY(b)}`;
+  }
   const pull = Math.min((y1 - y0) / 2, 60 + span * 6);
-  return `M${x0.toFixed(1)} ${y0}C${(x0 + bulge).toFixed(1)} ${y0 + pull} ${(x1 + bulge).toFixed(1)} ${y1 - pull} ${x1.toFixed(1)} ${y1}`;
+  return `M${x0.toFixed(1)} ${y0}C${x0.toFixed(1)} ${y0 + pull} ${x1.toFixed(1)} ${y1 - pull} ${x1.toFixed(1)} ${y1}`;
 }
 
 function extent() {
@@ -73,7 +77,7 @@ function drawNode(index, picked) {
   const name = node.name.slice(node.name.lastIndexOf("/") + 1);
   return s("g", { class: `graph-node item${index === picked ? " picked" : ""}`, role: "treeitem", tabindex: index === Math.max(picked, 0) ? "0" : "-1", "data-id": `node:${index}`, "aria-label": `${node.op} ${node.name}`, "aria-selected": String(index === picked) },
     s("rect", { class: "box", ...frame }), s("rect", { class: "ring", ...frame, x: frame.x - 3, y: frame.y - 3, width: frame.width + 6, height: frame.height + 6 }),
-    s("text", { x, y: y - 1, class: "name" }, cut(node.op, 18)), s("text", { x, y: y + 12, class: "small" }, cut(name, 24)));
+    s("text", { x, y: y - 1, class: "name" }, cut(node.op, 20)), s("text", { x, y: y + 12, class: "small" }, cut(name, 24)));
 }
 
 function graphDetails(id) {
@@ -197,8 +201,12 @@ export function startGraph() {
   };
   listenToSearch(show, among);
   listenToCopy(() => {
+    // All of it, drawn where nobody sees it, so that its style is known.
     const whole = s("g", {});
+    whole.setAttribute("visibility", "hidden");
+    svg.append(whole);
     drawGraph(whole, null, neighbours);
+    setTimeout(() => whole.remove());
     return [whole, extent()];
   });
   // The top of the graph at a readable size; small graphs whole.

@@ -17,7 +17,7 @@ import { short, bytes, ms, shape } from "./format.js";
 const VIEWS = [["network", "Network"], ["costs", "Costs"], ["weights", "Weights"], ["picture", "Picture"]];
 
 function legend() {
-  const key = (drawn, text) => h("span", {}, s("svg", { viewBox: "0 0 26 14", "aria-hidden": "true", class: "drawing" }, drawn), text);
+  const key = (drawn, text, kind) => h("span", { class: kind }, s("svg", { viewBox: "0 0 26 14", "aria-hidden": "true", class: "drawing" }, drawn), text);
   const line = h("div", { class: "legend" });
   const fill = () => {
     const open = state.open.size > 0;
@@ -30,7 +30,7 @@ function legend() {
         ]
       : [
           key(s("path", { class: "river", d: "M0 4H12L14 0H26V14H14L12 10H0Z" }), "thickness: channels (square root)"),
-          key(s("rect", { class: "map", x: 7, y: 1, width: 12, height: 12 }), "map size (square root)"),
+          key(s("rect", { class: "map", x: 7, y: 1, width: 12, height: 12 }), "map size (square root)", "wide-only"),
           h("span", {}, "click a block, or press ↓ on it, to open it"),
         ];
     line.replaceChildren(...items);
@@ -59,7 +59,7 @@ export function startNetwork() {
   element("views").append(...Object.values(panels));
   tabs(VIEWS, panels);
 
-  const flow = () => (element("views").clientWidth < NARROW ? "column" : "row");
+  const flow = () => (view.size()[0] < NARROW ? "column" : "row");
   const view = camera(svg, group, () => plan.box);
   const fit = () => view.fit(plan.flow === "column");
   stagehand.append(zoomButtons(view));
@@ -70,7 +70,10 @@ export function startNetwork() {
   };
   const showDetails = () => {
     element("details").replaceChildren(...details(state.selected).filter(Boolean));
-    element("details").scrollTop = 0;
+    // In the next frame: now it would make the browser lay out the page once more.
+    requestAnimationFrame(() => {
+      element("details").scrollTop = 0;
+    });
   };
   // Views are filled when they are first shown, and the costs again with every selection.
   const filled = new Set();

@@ -24,11 +24,14 @@ export function change(patch) {
   for (const listener of listeners) listener(new Set(changed));
 }
 
-/** Opens or closes a dense block. */
-export function toggle(stage, open = !state.open.has(stage)) {
-  if (open === state.open.has(stage)) return;
+/** Opens or closes a dense block, and changes what else is given in the same step. */
+export function toggle(stage, open = !state.open.has(stage), others = {}) {
+  if (open === state.open.has(stage)) {
+    change(others);
+    return;
+  }
   const next = new Set(state.open);
   if (open) next.add(stage);
   else next.delete(stage);
-  change({ open: next });
+  change({ ...others, open: next });
 }
