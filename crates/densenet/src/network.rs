@@ -6,16 +6,18 @@
 mod activations;
 mod backward;
 mod forward;
+mod packed;
 mod shares;
 mod statistics;
 
-use densenet_kernels::{Buffer, Isa, Panels};
+use densenet_kernels::{Buffer, Isa};
 use densenet_spec::{ConfigError, DenseNetConfig, Named};
 use densenet_weights::StateDict;
 
 use crate::{NetworkError, parameters::ParameterView, plan::Plan};
 use activations::Activations;
 pub(crate) use activations::Sizes;
+use packed::Packed;
 use shares::Shares;
 use statistics::Statistics;
 
@@ -46,7 +48,7 @@ pub struct Network {
     buffers: Buffer,
     num_batches_tracked: u64,
     /// The weight at hand, packed.
-    panels: Panels,
+    packed: Packed,
     statistics: Statistics,
     activations: Activations,
     shares: Shares,
@@ -105,7 +107,7 @@ impl Network {
         Ok(Network {
             views: views.collect(),
             gradients: Buffer::zeroed(plan.table.learned),
-            panels: Panels::new(isa),
+            packed: Packed::new(isa, &plan),
             statistics: Statistics::new(&plan),
             activations: Activations::default(),
             shares: Shares::new(&plan),

@@ -110,6 +110,19 @@ pub(crate) struct Linear {
     pub parameter: usize,
 }
 
+impl Linear {
+    /// The 1×1 convolution that it is.
+    pub fn as_conv(&self) -> Conv {
+        Conv {
+            window: Window::POINT,
+            c_in: self.c_in,
+            c_out: self.c_out,
+            weight: self.weight.clone(),
+            parameter: self.parameter,
+        }
+    }
+}
+
 impl Plan {
     pub(crate) fn new(config: &DenseNetConfig) -> Result<Self, NetworkError> {
         let architecture = Architecture::new(config)?;

@@ -1,7 +1,7 @@
 //! The memory of one training step.
 
 use densenet_kernels::{Buffer, Isa, Raster, conv, norm, weight_gradient::WeightGradient};
-use densenet_spec::{Trace, Window};
+use densenet_spec::Trace;
 
 use crate::plan::{Conv, Plan};
 
@@ -146,13 +146,7 @@ impl Sizes {
         at_least(&mut s.pooled, s.features);
         s.logits = batch * linear.c_out;
         at_least(&mut s.grad_input, s.logits + slack(linear.c_out));
-        let classifier = Conv {
-            window: Window::POINT,
-            c_in: linear.c_in,
-            c_out: linear.c_out,
-            weight: linear.weight.clone(),
-            parameter: linear.parameter,
-        };
+        let classifier = linear.as_conv();
         s.weight(
             &classifier,
             &Raster::dense(batch, [1; 3], linear.c_out),

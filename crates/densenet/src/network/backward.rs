@@ -5,25 +5,27 @@
 //! ([`super::shares::Shares`]) and applied once, when the channel's producer is reached.
 
 use densenet_kernels::{
-    Isa, Operand, Panels, Raster,
-    conv::{self, Conv as Convolution, Source, Store},
+    Isa, Operand, Raster,
+    conv::{self, Source, Store},
     dropout::Dropout,
     norm::{self, NormBackward},
     pool::{self, PooledNorm},
+    together,
     weight_gradient::WeightGradient,
 };
-use densenet_spec::Window;
+use densenet_spec::Trace;
 
 use super::{
     LastPass, Network,
     forward::{bottleneck_place, convolve, rectify, whole},
+    packed::Packed,
 };
 use crate::{NetworkError, plan::Conv};
 
 /// What packs and multiplies.
 struct Engine<'a> {
     isa: Isa,
-    panels: &'a mut Panels,
+    packed: &'a mut Packed,
     parameters: &'a [f32],
     partials: &'a mut [f32],
 }
@@ -31,13 +33,13 @@ struct Engine<'a> {
 impl<'a> Engine<'a> {
     fn new(
         isa: Isa,
-        panels: &'a mut Panels,
+        packed: &'a mut Packed,
         parameters: &'a [f32],
         partials: &'a mut [f32],
     ) -> Self {
         Engine {
             isa,
-            panels,
+            packed,
             parameters,
             partials,
         }
@@ -70,15 +72,12 @@ impl<'a> Engine<'a> {
         store: Store<'_>,
     ) -> Result<(), NetworkError> {
         let weight = &self.parameters[conv.weight.clone()];
-        self.panels
-            .pack(weight, conv.sizes(), Operand::BackwardInput)?;
-        let convolution = Convolution {
-            window: conv.window,
-            c_in: conv.c_out,
-            source: Source::Map(grad_output, raster),
-            weights: self.panels,
-        };
-        Ok(convolution.run(grad_input, to, store)?)
+        let (way, source) = (
+            (conv, Operand::BackwardInput),
+            Source::Map(grad_output, raster),
+        );
+        self.packed
+            .run(way, weight, source, (grad_input, to), store)
     }
 }
 
@@ -108,6 +107,15 @@ impl Network {
         let rasters: Vec<Raster> = (0..self.plan.blocks.len())
             .map(|b| Raster::dense(pass.batch, size(b), self.plan.blocks[b].c_out))
             .collect();
+        together(|| self.backward_through(grad_logits, pass, (&trace, &rasters, first)))
+    }
+
+    fn backward_through(
+        &mut self,
+        grad_logits: &[f32],
+        pass: LastPass,
+        (trace, rasters, first): (&Trace, &[Raster], usize),
+    ) -> Result<(), NetworkError> {
         let last = rasters.len() - 1;
         self.head_backward(grad_logits, &rasters[last], first)?;
         for block in (0..rasters.len()).rev() {
@@ -145,16 +153,10 @@ impl Network {
             ..
         } = self;
         let linear = &plan.classifier;
-        let conv = Conv {
-            window: Window::POINT,
-            c_in: linear.c_in,
-            c_out: linear.c_out,
-            weight: linear.weight.clone(),
-            parameter: linear.parameter,
-        };
+        let conv = linear.as_conv();
         let mut engine = Engine::new(
             self.isa,
-            &mut self.panels,
+            &mut self.packed,
             &self.parameters,
             &mut a.partials,
         );
@@ -257,7 +259,7 @@ impl Network {
         let folded = &statistics.folded;
         let mut engine = Engine::new(
             self.isa,
-            &mut self.panels,
+            &mut self.packed,
             &self.parameters,
             &mut a.partials,
         );
@@ -294,7 +296,7 @@ impl Network {
             let source = Source::NormRelu(&a.blocks[index], *raster, layer.norm1.affine(folded));
             let target = (&mut a.bottlenecks[i][j][..], &bottleneck);
             convolve(
-                (isa, engine.panels, engine.parameters),
+                (isa, engine.packed, engine.parameters),
                 &layer.conv1,
                 source,
                 target,
@@ -387,7 +389,7 @@ impl Network {
         let output = Raster::dense(next.batch, next.spatial, conv.c_out);
         let mut engine = Engine::new(
             self.isa,
-            &mut self.panels,
+            &mut self.packed,
             &self.parameters,
             &mut a.partials,
         );
@@ -469,7 +471,7 @@ impl Network {
             Raster::dense(pass.batch, pass.spatial, conv.c_in).with_halo(conv.window.padding);
         let mut engine = Engine::new(
             self.isa,
-            &mut self.panels,
+            &mut self.packed,
             &self.parameters,
             &mut a.partials,
         );

@@ -1,14 +1,14 @@
 //! The forward pass with batch statistics.
 
 use densenet_kernels::{
-    Isa, Operand, Panels, Raster,
-    conv::{Conv as Convolution, Source, Store},
+    Isa, Operand, Raster,
+    conv::{Source, Store},
     dropout::Dropout,
-    norm, pool,
+    norm, pool, together,
 };
 use densenet_spec::Window;
 
-use super::{LastPass, Network, Sizes, statistics::MapStatistics};
+use super::{LastPass, Network, Sizes, packed::Packed, statistics::MapStatistics};
 use crate::{
     Input, NetworkError,
     plan::{Conv, DenseLayer, Norm, Plan},
@@ -16,24 +16,15 @@ use crate::{
 
 /// A layer's forward needs the same things everywhere: how to pack a weight and run it.
 pub(super) fn convolve(
-    (isa, panels, parameters): (Isa, &mut Panels, &[f32]),
+    (isa, packed, parameters): (Isa, &mut Packed, &[f32]),
     conv: &Conv,
     source: Source<'_>,
     (output, raster): (&mut [f32], &Raster),
 ) -> Result<(), NetworkError> {
-    debug_assert_eq!(panels.isa(), isa);
-    panels.pack(
-        &parameters[conv.weight.clone()],
-        conv.sizes(),
-        Operand::Forward,
-    )?;
-    let convolution = Convolution {
-        window: conv.window,
-        c_in: conv.c_in,
-        source,
-        weights: panels,
-    };
-    Ok(convolution.run(output, raster, Store::Overwrite)?)
+    debug_assert_eq!(packed.isa(), isa);
+    let weight = &parameters[conv.weight.clone()];
+    let way = (conv, Operand::Forward);
+    packed.run(way, weight, source, (output, raster), Store::Overwrite)
 }
 
 impl Network {
@@ -61,17 +52,26 @@ impl Network {
             spatial: input.spatial,
             step,
         };
-        let mut spatial = self.stem_forward(input, trace.layers[0].spatial)?;
+        together(|| self.forward_through(input, trace.layers[0].spatial, step))?;
+        self.last = Some(pass);
+        Ok(&self.activations.logits[..sizes.logits])
+    }
+
+    fn forward_through(
+        &mut self,
+        input: Input<'_>,
+        stem: [usize; 3],
+        step: u64,
+    ) -> Result<(), NetworkError> {
+        let mut spatial = self.stem_forward(input, stem)?;
         for block in 0..self.plan.blocks.len() {
-            let raster = Raster::dense(pass.batch, spatial, self.plan.blocks[block].c_out);
+            let raster = Raster::dense(input.batch, spatial, self.plan.blocks[block].c_out);
             self.block_forward(block, &raster, step)?;
             if block < self.plan.transitions.len() {
                 spatial = self.transition_forward(block, &raster)?;
             }
         }
-        self.head_forward(pass.batch, spatial)?;
-        self.last = Some(pass);
-        Ok(&self.activations.logits[..sizes.logits])
+        self.head_forward(input.batch, spatial)
     }
 
     /// Every trained norm must see more than one value per channel.
@@ -105,7 +105,7 @@ impl Network {
         norm::copy(conv.c_in, (input.data, &image), (&mut a.image, &padded))?;
         let map = Raster::dense(input.batch, size, conv.c_out);
         let block = |spatial| Raster::dense(input.batch, spatial, self.plan.blocks[0].c_out);
-        let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
         if stem.norm.is_none() && stem.pool.is_none() {
             convolve(
                 engine,
@@ -207,7 +207,7 @@ impl Network {
                     *raster,
                     layer.norm1.affine(&statistics.folded),
                 );
-                let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+                let engine = (self.isa, &mut self.packed, &self.parameters[..]);
                 let target = &mut a.bottlenecks[i][j];
                 convolve(engine, &layer.conv1, source, (&mut target[..], &dense))?;
                 let own = &mut statistics.bottlenecks[index][l];
@@ -236,7 +236,7 @@ impl Network {
             )?;
             let last = layer.last();
             let new = raster.at(layer.c_in);
-            let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+            let engine = (self.isa, &mut self.packed, &self.parameters[..]);
             convolve(
                 engine,
                 last,
@@ -294,7 +294,7 @@ impl Network {
             conv.c_in,
         )?;
         let next = Raster::dense(raster.batch, spatial, self.plan.blocks[index + 1].c_out);
-        let engine = (self.isa, &mut self.panels, &self.parameters[..]);
+        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
         convolve(
             engine,
             conv,
@@ -336,17 +336,10 @@ impl Network {
             (&mut a.features, &features),
             linear.c_in,
         )?;
-        let weight = &self.parameters[linear.weight.clone()];
-        self.panels
-            .pack(weight, [1, linear.c_in, linear.c_out], Operand::Forward)?;
-        let convolution = Convolution {
-            window: Window::POINT,
-            c_in: linear.c_in,
-            source: Source::Map(&a.features, features),
-            weights: &self.panels,
-        };
+        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
         let logits = Raster::dense(batch, [1; 3], linear.c_out);
-        convolution.run(&mut a.logits, &logits, Store::Overwrite)?;
+        let source = Source::Map(&a.features, features);
+        convolve(engine, &linear.as_conv(), source, (&mut a.logits, &logits))?;
         let bias = &self.parameters[linear.bias.clone()];
         for sample in a.logits[..logits.len()].chunks_exact_mut(linear.c_out) {
             sample.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
