@@ -4,6 +4,7 @@ mod bench;
 mod images;
 mod infer;
 mod init;
+mod onnx;
 #[cfg(unix)]
 mod signals;
 mod summary;

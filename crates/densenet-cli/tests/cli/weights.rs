@@ -288,11 +288,6 @@ fn slips_are_explained() {
             &["plain.safetensors", "read as monai"],
         ),
         (
-            "export tiny.safetensors -o x.onnx",
-            2,
-            &["x.onnx", "ONNX", ".pth"],
-        ),
-        (
             "export tiny.safetensors -o x.bin",
             2,
             &["x.bin", ".safetensors"],
