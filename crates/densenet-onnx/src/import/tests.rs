@@ -163,6 +163,18 @@ fn a_classifier_in_two_steps_is_understood() {
 }
 
 #[test]
+fn a_bias_that_the_output_leaves_out_is_refused() {
+    refused(
+        |proto| {
+            node(proto, "/classifier").input.pop();
+            let add = new_node("Add", &["logits", "classifier.bias"], "elsewhere");
+            proto.graph.as_mut().unwrap().node.push(add);
+        },
+        &["`logits` is not a classifier's"],
+    );
+}
+
+#[test]
 fn a_mean_over_the_pixels_is_a_global_pooling() {
     for (axes, keepdims) in [(vec![2, 3], 1), (vec![-1, -2], 0)] {
         understood(|proto| {
