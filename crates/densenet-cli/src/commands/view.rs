@@ -75,9 +75,12 @@ Examples:
 /// Time that may go into measuring before the page appears.
 const BUDGET: Duration = Duration::from_millis(1500);
 
+/// Multiply-adds of a prediction that takes a few seconds on one core.
+const MOST_MACS: u64 = 200_000_000_000;
+
 /// What the command line names.
 enum Found {
-    Network(Network),
+    Network(Box<Network>),
     Graph(Box<GraphDocument>),
 }
 
@@ -180,7 +183,16 @@ impl View {
         if sample.is_none() && self.no_time {
             return Ok(document);
         }
-        let needed = memory::estimate(&architecture, spatial, 1)?.infer_bytes as u64;
+        let macs = architecture.trace(spatial)?.macs();
+        if sample.is_none() && macs > MOST_MACS {
+            output::note(
+                "not measured: one prediction would take long; `densenet bench` measures it",
+            );
+            return Ok(document);
+        }
+        let run = memory::estimate(&architecture, spatial, 1)?.infer_bytes as u64;
+        // What every stage puts out is kept beside the run.
+        let needed = if sample.is_some() { 2 * run } else { run };
         let room = machine::require(
             needed,
             &format!("running {}", network.name),
@@ -231,11 +243,11 @@ impl View {
     fn network(&self) -> Result<Found, Failure> {
         let path = match Source::find(&self.model)? {
             Source::Preset(preset) => {
-                return Ok(Found::Network(Network {
+                return Ok(Found::Network(Box::new(Network {
                     name: preset.name.to_string(),
                     file: File::Preset,
                     model: Shown::Architecture(self.config.configure(&preset)?),
-                }));
+                })));
             }
             Source::File(path) => path,
         };
@@ -260,7 +272,7 @@ impl View {
             (model::load(&path)?, File::Model(file))
         };
         let model = Shown::Model(Box::new(model));
-        Ok(Found::Network(Network { name, file, model }))
+        Ok(Found::Network(Box::new(Network { name, file, model })))
     }
 
     fn sample(&self, network: &Network) -> Result<Option<Sample>, Failure> {
