@@ -8,17 +8,27 @@
 //! | `rotate:degrees` | rotated about the centre by up to that many degrees either way, bilinear, black corners | |
 //! | `jitter:s` | short for `brightness:s,contrast:s,saturation:s` | |
 //! | `brightness:s`, `contrast:s`, `saturation:s` | each scaled by a factor from 1 − s to 1 + s | |
+//! | `dflip[:p]` | volumes: mirrored along the depth | 0.5 |
+//! | `rot90[:p]` | volumes: turned by right angles about each axis whose other two are equally long | 0.5 |
+//! | `scale:s` | volumes: enlarged or shrunk by a factor from 1 − s to 1 + s, together with `rotate` | |
+//! | `gamma:s` | volumes: values between their smallest and largest to the power e^±s | |
+//! | `noise:s` | volumes: normal noise of up to `s` of the values' standard deviation | |
 //! | `erase[:p]` | with probability `p`, a random box (2 to 33 % of the area) set to the mean colour | 0.25 |
 //!
 //! The order of the text does not matter: the operations always run in the order of this table. Each draws its
 //! random numbers from (seed, epoch, sample, operation), see [`crate::random`]; so adding one does not change
-//! what the others do, and neither threads nor resuming change anything. All slices of a volume are changed alike.
+//! what the others do, and neither threads nor resuming change anything.
+//!
+//! In volumes `crop` shifts along all three axes, `rotate` turns about each of them, `rrc` takes a random box (or, where the
+//! size comes from a crop, a window in a random place), and each channel's smallest value moves in from outside. `saturation`
+//! does nothing to them, `erase` sets a box through all slices. The operations for volumes are refused for images.
 //!
 //! # Numerics
 //! The same bits for any number of threads and wherever a run is resumed. Between platforms, `rotate` (sine) and `rrc`
 //! and `erase` (logarithm) may differ in the last bit of the system's mathematical functions.
 
 mod change;
+mod volume;
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,9 +70,19 @@ pub struct Augmentation {
     pub saturation: f32,
     /// Probability of erasing a box.
     pub erasing: f32,
+    /// Volumes: probability of a flip along the depth.
+    pub depth_flip: f32,
+    /// Volumes: probability of turns by right angles.
+    pub quarter_turns: f32,
+    /// Volumes: size factor 1 ± this.
+    pub scaling: f32,
+    /// Volumes: gamma e^± this.
+    pub gamma: f32,
+    /// Volumes: the largest noise, in standard deviations of the values.
+    pub noise: f32,
 }
 
-const OPERATIONS: [&str; 10] = [
+const OPERATIONS: [&str; 15] = [
     "rrc",
     "crop",
     "hflip",
@@ -73,6 +93,11 @@ const OPERATIONS: [&str; 10] = [
     "contrast",
     "saturation",
     "erase",
+    "dflip",
+    "rot90",
+    "scale",
+    "gamma",
+    "noise",
 ];
 
 impl Augmentation {
@@ -97,6 +122,19 @@ impl Augmentation {
     /// Whether nothing is changed.
     pub fn is_none(&self) -> bool {
         *self == Augmentation::default()
+    }
+
+    /// Whether there are operations that only volumes know.
+    pub fn needs_volumes(&self) -> bool {
+        [
+            self.depth_flip,
+            self.quarter_turns,
+            self.scaling,
+            self.gamma,
+            self.noise,
+        ]
+        .iter()
+        .any(|&v| v != 0.0)
     }
 
     /// Whether the crop is taken from the source image, so that prepared images cannot be kept between epochs.
@@ -142,6 +180,17 @@ impl Augmentation {
         ] {
             within(name, value, 0.0, 1.0, "a strength from 0 to 1")?;
         }
+        probability("dflip", self.depth_flip)?;
+        probability("rot90", self.quarter_turns)?;
+        within("scale", self.scaling, 0.0, 0.9, "a strength from 0 to 0.9")?;
+        within("gamma", self.gamma, 0.0, 3.0, "a strength from 0 to 3")?;
+        within(
+            "noise",
+            self.noise,
+            0.0,
+            10.0,
+            "standard deviations from 0 to 10",
+        )?;
         probability("erase", self.erasing)
     }
 }
@@ -225,6 +274,11 @@ impl FromStr for Augmentation {
                 "contrast" => out.contrast = number(None)?,
                 "saturation" => out.saturation = number(None)?,
                 "erase" => out.erasing = number(Some(0.25))?,
+                "dflip" => out.depth_flip = number(Some(0.5))?,
+                "rot90" => out.quarter_turns = number(Some(0.5))?,
+                "scale" => out.scaling = number(None)?,
+                "gamma" => out.gamma = number(None)?,
+                "noise" => out.noise = number(None)?,
                 other => {
                     return Err(DataError::config(
                         "augment",
@@ -272,6 +326,11 @@ impl fmt::Display for Augmentation {
             ("contrast", if alike { 0.0 } else { self.contrast }),
             ("saturation", if alike { 0.0 } else { self.saturation }),
             ("erase", self.erasing),
+            ("dflip", self.depth_flip),
+            ("rot90", self.quarter_turns),
+            ("scale", self.scaling),
+            ("gamma", self.gamma),
+            ("noise", self.noise),
         ];
         parts.extend(
             named
@@ -360,7 +419,7 @@ mod tests {
         assert_eq!(
             message("hflp"),
             "augment: unknown operation `hflp` — did you mean `hflip`? known are rrc, crop, hflip, vflip, rotate, \
-             jitter, brightness, contrast, saturation, erase"
+             jitter, brightness, contrast, saturation, erase, dflip, rot90, scale, gamma, noise"
         );
         assert_eq!(
             message("crop"),

@@ -169,6 +169,16 @@ impl Loader {
     ) -> Result<Loader, DataError> {
         preprocessing.validate()?;
         options.augmentation.validate()?;
+        if preprocessing.volume.is_none() && options.augmentation.needs_volumes() {
+            return Err(DataError::config(
+                "augment",
+                format!(
+                    "`{}` has operations that only volumes know",
+                    options.augmentation
+                ),
+                "leave out dflip, rot90, scale, gamma and noise",
+            ));
+        }
         for (name, value) in [
             ("batch_size", options.batch_size),
             ("loader threads", options.threads),

@@ -404,7 +404,11 @@ impl Preprocessing {
         };
         form::to_f32(fitted.samples(), scale, out);
         let (spatial, channels) = (fitted.spatial(), fitted.channels());
-        if let Some((augmentation, key)) = augmentation {
+        if let Some((augmentation, key)) = augmentation
+            && self.volume.is_some()
+        {
+            augmentation.change_volume(out, spatial, channels, key);
+        } else if let Some((augmentation, key)) = augmentation {
             let top = match (self.scale, fitted.samples()) {
                 (_, Samples::F32(_)) => None,
                 (Scale::Unit, _) => Some(1.0),

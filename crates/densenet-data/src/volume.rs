@@ -45,11 +45,17 @@ pub fn has_volume_extension(path: &Path) -> bool {
 }
 
 /// Whether the path leads to a DICOM file, whatever its name.
-pub(crate) fn is_dicom_file(path: &Path) -> Result<bool, DataError> {
+///
+/// # Errors
+/// Input/output, where the file cannot be read.
+pub fn is_dicom_file(path: &Path) -> Result<bool, DataError> {
     dicom::is_file(path)
 }
 
 /// Whether the path is a folder with DICOM files directly in it.
+///
+/// # Errors
+/// Input/output, where the folder cannot be read.
 pub fn is_series(path: &Path) -> Result<bool, DataError> {
     dicom::is_series(path)
 }
