@@ -12,8 +12,8 @@ from .process import Gone
 # Largest difference from the f64 reference, of the largest logit; logits have deviation 1.
 MOST_F32 = 1e-4
 # Of bf16 the root mean square counts, over the deviation of the logits. Eight bits of mantissa are 0.2 % at every one
-# of 120 roundings; an engine that lost a layer or a norm is off by 100 %.
-MOST_BF16 = 0.10
+# of 120 roundings; OpenVINO was seen at 3 % in 2-D and 10 % in 3-D. Who lost a layer or a norm is off by 100 %.
+MOST_BF16 = 0.20
 
 
 def run(case, models, ours, settings):
@@ -60,13 +60,14 @@ def join_rival(row, workers, engine, case, folder, reference, settings):
         worker.end()
         row["absent"][engine.name] = str(gone)
         return
+    try:
+        close = agreement(engine.name, output, reference, engine.precision)
+    except Disagreement as disagreement:
+        worker.end()
+        row["absent"][engine.name] = str(disagreement)
+        return
     workers[engine.name] = worker
-    row["engines"][engine.name] = {
-        "precision": engine.precision,
-        "times_ms": [],
-        **about,
-        **agreement(engine.name, output, reference, engine.precision),
-    }
+    row["engines"][engine.name] = {"precision": engine.precision, "times_ms": [], **about, **close}
 
 
 def dtype(precision):
