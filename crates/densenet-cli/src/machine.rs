@@ -10,6 +10,11 @@ pub fn peak_rss_bytes() -> Option<u64> {
     kib_line("/proc/self/status", "VmHWM:")
 }
 
+/// The memory this process has resident now, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    kib_line("/proc/self/status", "VmRSS:")
+}
+
 /// The memory that can be had without swapping, where the system tells.
 pub fn available_bytes() -> Option<u64> {
     kib_line("/proc/meminfo", "MemAvailable:")

@@ -5,6 +5,7 @@ mod measure;
 use clap::Args;
 use densenet::{Input, Isa, KernelTime, Network, NetworkOptions, memory, peak_gflops};
 use densenet_spec::Architecture;
+use densenet_train::{CrossEntropy, Optimizer, Rule, Segment};
 use densenet_weights::{InitMode, Model, initialize};
 use serde_json::json;
 
@@ -36,9 +37,12 @@ pub struct Bench {
     /// Samples in a batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     batch: usize,
-    /// Time a training step (forward and backward) instead of a prediction
+    /// Time a training step (forward, loss, backward, SGD with momentum) instead of a prediction
     #[arg(long)]
     train: bool,
+    /// Train with bottlenecks recomputed instead of kept
+    #[arg(long, requires = "train")]
+    memory_efficient: bool,
     /// Numbers to compute with
     #[arg(long, value_enum, default_value_t = Dtype::F32, value_name = "f32|bf16", hide_possible_values = true)]
     dtype: Dtype,
@@ -99,10 +103,10 @@ impl Bench {
         let isa = Isa::active().map_err(Failure::usage)?.name();
         usual::within_limits(spatial, self.batch)?;
         let needed = memory::estimate(&architecture, spatial, self.batch)?;
-        let needed = if self.train {
-            needed.train_bytes
-        } else {
-            needed.infer_bytes
+        let needed = match (self.train, self.memory_efficient) {
+            (true, true) => needed.train_memory_efficient_bytes,
+            (true, false) => needed.train_bytes,
+            (false, _) => needed.infer_bytes,
         };
         machine::require(
             needed as u64,
@@ -120,10 +124,12 @@ impl Bench {
             batch: self.batch,
             spatial,
         };
-        let (times, stages) = if self.train {
-            (self.time_training(&model, input)?, Vec::new())
+        let (times, stages, step_bytes) = if self.train {
+            let (times, bytes) = self.time_training(model, input)?;
+            (times, Vec::new(), bytes)
         } else {
-            self.time_prediction(&model, input)?
+            let (times, stages) = self.time_prediction(&model, input)?;
+            (times, stages, None)
         };
         // A backward pass computes two products where the forward pass computes one.
         let passes = if self.train { 3.0 } else { 1.0 };
@@ -135,6 +141,7 @@ impl Bench {
             stages,
             isa,
             peak_rss_bytes: machine::peak_rss_bytes(),
+            step_bytes,
         })
     }
 
@@ -214,16 +221,53 @@ impl Bench {
         Ok((times, stages))
     }
 
-    fn time_training(&self, model: &Model, input: Input<'_>) -> Result<Times, Failure> {
-        let mut network = Network::new(&model.config, &model.state, &NetworkOptions::default())?;
-        let grad = vec![1.0 / input.batch as f32; input.batch * model.config.num_classes];
+    /// The times of whole steps, and how much the process's peak of memory rose above the loaded model.
+    fn time_training(
+        &self,
+        model: Model,
+        input: Input<'_>,
+    ) -> Result<(Times, Option<u64>), Failure> {
+        let loaded = machine::resident_bytes();
+        let options = NetworkOptions {
+            memory_efficient: self.memory_efficient,
+            ..NetworkOptions::default()
+        };
+        let mut network = Network::new(&model.config, &model.state, &options)?;
+        let classes = model.config.num_classes;
+        drop(model);
+        let segments = network.views().iter().map(|view| Segment {
+            range: view.range.clone(),
+            decay: true,
+        });
+        let rule = Rule::Sgd {
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 1e-4,
+        };
+        let mut optimizer = Optimizer::new(rule, segments.collect(), network.parameters().len());
+        let labels: Vec<u32> = (0..input.batch)
+            .map(|sample| (sample % classes) as u32)
+            .collect();
+        let loss = CrossEntropy::default();
+        let mut grad = vec![0.0; input.batch * classes];
         let mut step = 0;
-        Ok(Times::of(self.warmup, self.iterations, || {
+        let times = Times::of(self.warmup, self.iterations, || {
             network.zero_grad();
-            network.forward(input, step)?;
+            let logits = network.forward(input, step)?;
             step += 1;
-            network.backward(&grad)
-        })?)
+            let sum = loss.forward_backward(logits, &labels, &mut grad);
+            network.backward(&grad)?;
+            network.update_running_statistics();
+            let (parameters, gradients) = network.parameters_and_gradients_mut();
+            optimizer.step(parameters, gradients, 1e-3, 1.0 / sum.weight);
+            Ok::<_, Failure>(())
+        })?;
+        let peak = machine::peak_rss_bytes();
+        Ok((
+            times,
+            peak.zip(loaded)
+                .map(|(peak, loaded)| peak.saturating_sub(loaded)),
+        ))
     }
 
     fn print(&self, report: &Report) -> Result<(), Failure> {
@@ -251,7 +295,7 @@ impl Bench {
                     })
                 })
                 .collect();
-            return output::print_json(&json!({
+            let mut document = json!({
                 "median_ms": report.times.median(),
                 "min_ms": report.times.min(),
                 "times_ms": report.times.sorted(),
@@ -261,7 +305,11 @@ impl Bench {
                 "threads": threads,
                 "isa": isa,
                 "stages": stages,
-            }));
+            });
+            if let Some(bytes) = report.step_bytes {
+                document["step_bytes"] = json!(bytes);
+            }
+            return output::print_json(&document);
         }
         let what = if self.train {
             "training step"
@@ -298,6 +346,9 @@ impl Bench {
         if let Some(bytes) = report.peak_rss_bytes {
             lines.push(("Peak memory".to_string(), output::bytes(bytes)));
         }
+        if let Some(bytes) = report.step_bytes {
+            lines.push(("Of a step".to_string(), output::bytes(bytes)));
+        }
         for stage in &report.stages {
             let value = format!("{:.2} ms  {:.0} %", stage.median, 100.0 * stage.share);
             lines.push((stage.name.clone(), value));
@@ -328,6 +379,8 @@ struct Report {
     stages: Vec<Stage>,
     isa: &'static str,
     peak_rss_bytes: Option<u64>,
+    /// Of training: how far memory rose above the loaded model.
+    step_bytes: Option<u64>,
 }
 
 /// A part of the network and the time it takes.

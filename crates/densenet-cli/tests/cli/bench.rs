@@ -7,9 +7,20 @@ const TINY: &str = "densenet-bc-100-12 --growth-rate 4 --block-config 2,2 --inpu
 #[test]
 fn the_document_has_the_promised_fields() {
     let place = Place::new();
-    for (options, stages) in [("", 5), ("--dtype bf16", 5), ("--train --batch 2", 0)] {
+    for (options, stages) in [
+        ("", 5),
+        ("--dtype bf16", 5),
+        ("--train --batch 2", 0),
+        ("--train --batch 2 --memory-efficient", 0),
+    ] {
         let document = place.run(&format!("bench {TINY} {options} --json")).json();
         let keys: Vec<_> = document.as_object().unwrap().keys().collect();
+        let (keys, more) = keys.split_at(9);
+        let training = options.contains("--train");
+        assert_eq!(
+            more.first().is_some_and(|key| *key == "step_bytes"),
+            training
+        );
         assert_eq!(
             keys,
             [
