@@ -19,8 +19,11 @@ export const bytes = (value) => scaled(value, 1024, [" B", " KiB", " MiB", " GiB
 /** 7978856 as 7,978,856 */
 export const grouped = (value) => value.toLocaleString("en-US");
 
-/** Milliseconds. */
-export const ms = (value) => (value < 0.995 ? `${(1000 * value).toFixed(0)} µs` : `${value.toPrecision(3)} ms`);
+/** Milliseconds, in the unit that fits. */
+export function ms(value) {
+  if (value < 0.995) return `${(1000 * value).toFixed(0)} µs`;
+  return value < 999.5 ? `${value.toPrecision(3)} ms` : `${(value / 1000).toFixed(2)} s`;
+}
 
 /** Channels and space as 256×56×56. */
 export const shape = (sizes) => (sizes.length ? sizes.join("×") : "scalar");
