@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{bench, eval, export, import, infer, init, predict, summary, train, view},
+    commands::{bench, check, eval, export, import, infer, init, predict, summary, train, view},
     failure::{Failure, USAGE},
     usage,
 };
@@ -31,6 +31,7 @@ enum Command {
     Init(init::Init),
     Import(import::Import),
     Export(export::Export),
+    Check(check::Check),
     Train(Box<train::Train>),
     Eval(eval::Eval),
     Predict(predict::Predict),
@@ -50,6 +51,7 @@ impl Cli {
             Command::Init(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Check(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Predict(command) => command.run(),

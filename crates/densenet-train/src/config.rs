@@ -6,7 +6,10 @@
 
 use std::path::PathBuf;
 
-use densenet_data::{Augmentation, OnError, OpenOptions, Preprocessing, SplitOptions};
+use densenet_data::{
+    Augmentation, NonFiniteVoxels, Normalize, OnError, OpenOptions, Orientation, Preprocessing,
+    SplitOptions,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,8 +42,22 @@ pub struct TrainConfig {
     pub val_split: f64,
     /// Share of the samples for testing, where the data has no splits at all.
     pub test_split: f64,
-    /// `[height, width]` of the network's input.
-    pub image_size: Option<[usize; 2]>,
+    /// The network's input: one side for all, `[height, width]`, or `[depth, height, width]` of volumes.
+    pub image_size: Option<Vec<usize>>,
+    /// Volumes: where their axes point, such as `RAS`.
+    pub orientation: Option<Orientation>,
+    /// Volumes: millimetres from voxel to voxel, one number or `[depth, height, width]`.
+    pub spacing: Option<Vec<f64>>,
+    /// Volumes: values are cut off at these two.
+    pub window: Option<[f64; 2]>,
+    /// Volumes: values are cut off at these two percentiles.
+    pub percentiles: Option<[f64; 2]>,
+    /// Volumes: `none`, `zscore`, `zscore_nonzero` or `minmax`.
+    pub normalize: Option<Normalize>,
+    /// Volumes: whether `image_size` is reached by `resize` or by `crop`.
+    pub fit: Option<Fit>,
+    /// Volumes: what to do about voxels that are no numbers, `refuse` or `zero`.
+    pub non_finite: Option<NonFiniteVoxels>,
     /// Mean of each channel; measured on the training split where not given.
     pub mean: Option<Vec<f64>>,
     /// Standard deviation of each channel; measured likewise.
@@ -144,6 +161,16 @@ pub enum BadFiles {
     Skip,
 }
 
+/// How volumes are brought to the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Stretched or shrunk.
+    Resize,
+    /// Cut out of the middle, or surrounded.
+    Crop,
+}
+
 /// How much each class counts in the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -172,6 +199,13 @@ impl Default for TrainConfig {
             val_split: split.val,
             test_split: split.test,
             image_size: None,
+            orientation: None,
+            spacing: None,
+            window: None,
+            percentiles: None,
+            normalize: None,
+            fit: None,
+            non_finite: None,
             mean: None,
             std: None,
             augment: Augmentation {
@@ -222,6 +256,8 @@ impl Default for TrainConfig {
 
 /// The name under which `model` means the small network for 8×8 digits.
 pub const DIGITS_MODEL: &str = "digits";
+/// The name under which `model` means the small network for the generated volumes; also the data set's.
+pub const SHAPES3D_MODEL: &str = "shapes3d";
 
 impl TrainConfig {
     /// For the embedded digits: what `train` does with nothing else said.
@@ -249,6 +285,28 @@ impl TrainConfig {
         }
     }
 
+    /// For the generated volumes `shapes3d`.
+    pub fn shapes3d() -> Self {
+        TrainConfig {
+            model: Some(SHAPES3D_MODEL.to_string()),
+            augment: Augmentation {
+                padded_crop: 1,
+                horizontal_flip: 0.5,
+                vertical_flip: 0.5,
+                depth_flip: 0.5,
+                quarter_turns: 0.5,
+                ..Augmentation::default()
+            },
+            epochs: 18,
+            batch_size: 32,
+            weight_decay: Some(5e-4),
+            schedule: ScheduleKind::OneCycle,
+            warmup: 0.0,
+            label_smoothing: 0.1,
+            ..TrainConfig::default()
+        }
+    }
+
     /// Fills in learning rate and weight decay where they were not given.
     ///
     /// | | from scratch | from a model file | weight decay |
@@ -266,6 +324,14 @@ impl TrainConfig {
         self.lr
             .get_or_insert(if fine_tuning { lr / 10.0 } else { lr });
         self.weight_decay.get_or_insert(decay);
+    }
+
+    /// Forgets what `preprocessing` now says in full.
+    pub(crate) fn forget_steps(&mut self) {
+        (self.image_size, self.mean, self.std) = (None, None, None);
+        (self.orientation, self.spacing, self.window) = (None, None, None);
+        (self.percentiles, self.normalize) = (None, None);
+        (self.fit, self.non_finite) = (None, None);
     }
 
     /// The optimiser's rule.

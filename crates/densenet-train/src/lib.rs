@@ -65,7 +65,9 @@ mod stop;
 mod train;
 
 pub use checkpoint::EpochMetrics;
-pub use config::{BadFiles, ClassWeights, DIGITS_MODEL, Layer, TrainConfig, WeightRule};
+pub use config::{
+    BadFiles, ClassWeights, DIGITS_MODEL, Fit, Layer, SHAPES3D_MODEL, TrainConfig, WeightRule,
+};
 pub use early_stopping::{Best, Monitor, Watch};
 pub use ema::Ema;
 pub use error::{NonFinite, TrainError};

@@ -1,4 +1,4 @@
-//! `densenet predict`: what is on these images?
+//! `densenet predict`: what is on these images, in these volumes?
 
 mod classify;
 mod files;
@@ -16,13 +16,13 @@ use crate::{
 };
 use classify::Classifier;
 
-/// Classify image files and folders of them
+/// Classify images or volumes: files, and folders of them
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Predict {
     /// The model file
     model: PathBuf,
-    /// Image files, or folders that are searched for them
+    /// Image or volume files, folders of a DICOM series, or folders that are searched for them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Classes to show for each image, the likeliest first
@@ -44,6 +44,7 @@ and left out; the exit code is then 3.
 
 Examples:
   densenet predict runs/digits-1/best.safetensors photo.png
+  densenet predict scans.safetensors patient7.nii.gz dicom/patient8/
   densenet predict model.safetensors holiday/ --top-k 1 --json
   densenet predict model.safetensors a.jpg b.jpg --csv=result.csv";
 
@@ -69,7 +70,8 @@ impl Predict {
     pub fn run(self) -> Result<(), Failure> {
         self.run.prepare()?;
         let classifier = Classifier::new(model::load(&self.model)?, &self.model)?;
-        let predictions = classifier.classify(files::find(&self.paths), self.top_k);
+        let files = files::find(&self.paths, classifier.takes_volumes());
+        let predictions = classifier.classify(files, self.top_k);
         let mut failed = 0;
         for prediction in &predictions {
             if let Err(reason) = &prediction.answer {

@@ -23,7 +23,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Train {
-    /// A folder of images, a .csv list, a .npz file, or a folder of CIFAR or IDX files [default: the embedded digits]
+    /// A folder of images or volumes, a .csv list, a .npz file, a folder of CIFAR or IDX files, or the generated volumes
+    /// `shapes3d` [default: the embedded digits]
     data: Option<String>,
     /// A file of options, `key = value`; options on the command line win
     #[arg(long, value_name = "FILE.toml")]
@@ -52,6 +53,8 @@ Every option is also a key of a --config file, with underscores for dashes.
 
 Examples:
   densenet train
+  densenet train shapes3d
+  densenet train scans/ --dims 3 --spacing 1.5 --window -1000,400 --image-size 96 --fit crop --augment hflip,rotate:10
   densenet train photos/ --model densenet121 --image-size 224 --epochs 60
   densenet train photos/ --model runs/photos-1/best.safetensors --freeze stem,denseblock1 --lr 0.01
   densenet train cifar-10-batches-bin --model densenet-bc-100-12 --augment crop:4,hflip --schedule step \\

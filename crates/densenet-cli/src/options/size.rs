@@ -25,6 +25,11 @@ impl FromStr for Size {
 }
 
 impl Size {
+    /// The sizes as they were given.
+    pub fn sides(&self) -> &[usize] {
+        &self.0
+    }
+
     /// The sizes as `[depth, height, width]`; in 2-D the depth is `flat`.
     ///
     /// # Errors

@@ -17,9 +17,30 @@ use super::{
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// Size of the network's input, like 224 or 224x192 [default: the images' own where small, else 224]
+    /// Size of the network's input, like 224, 224x192 or 64x96x96 [default: the data's own where small, else 224; 96 in 3-D]
     #[arg(long, alias = "input", value_name = "SIZE")]
     pub image_size: Option<ImageSize>,
+    /// Volumes: where width, height and depth point, like RAS [default: RAS]
+    #[arg(long, value_name = "LETTERS")]
+    pub orientation: Option<String>,
+    /// Volumes: resample to so many millimetres from voxel to voxel, one number or depth,height,width
+    #[arg(long, value_name = "MM,…", value_delimiter = ',', value_parser = real)]
+    pub spacing: Option<Vec<f64>>,
+    /// Volumes: cut values off at these two, like -1000,400, and scale them to 0..1
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, value_parser = real, allow_hyphen_values = true)]
+    pub window: Option<Vec<f64>>,
+    /// Volumes: cut values off at these two percentiles of each channel, like 0.5,99.5
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, value_parser = real)]
+    pub percentiles: Option<Vec<f64>>,
+    /// Volumes: none, zscore, zscore_nonzero or minmax [default: zscore; minmax with --window; none for packed arrays]
+    #[arg(long, value_name = "NAME", value_parser = ["none", "zscore", "zscore_nonzero", "minmax"], hide_possible_values = true)]
+    pub normalize: Option<String>,
+    /// Volumes: bring them to the size by resize or crop [default: resize]
+    #[arg(long, value_name = "NAME", value_parser = ["resize", "crop"], hide_possible_values = true)]
+    pub fit: Option<String>,
+    /// Volumes: refuse those with voxels that are no numbers, or take these as zero [default: refuse]
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "zero"], hide_possible_values = true)]
+    pub non_finite: Option<String>,
     /// Mean of each channel, like 0.485,0.456,0.406 [default: measured on the training split]
     #[arg(long, value_name = "X,…", value_delimiter = ',', value_parser = real, allow_hyphen_values = true)]
     pub mean: Option<Vec<f64>>,
@@ -170,17 +191,16 @@ pub struct SavingOptions {
     pub save_every_steps: Option<usize>,
 }
 
-/// `[height, width]`
+/// One side, `[height, width]`, or `[depth, height, width]`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct ImageSize([usize; 2]);
+pub struct ImageSize(Vec<usize>);
 
 impl FromStr for ImageSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let [_, height, width] = text.parse::<Size>()?.axes(2, 1)?;
-        Ok(ImageSize([height, width]))
+        Ok(ImageSize(text.parse::<Size>()?.sides().to_vec()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::TrainConfig;
+use super::{SHAPES3D_MODEL, TrainConfig};
 use crate::{error::TrainError, spec::closest, weights::ConfigFile};
 
 /// Keys and values from one place.
@@ -63,11 +63,14 @@ impl TrainConfig {
     /// `Config` naming the layer and the key: unknown (with the likely one), of the wrong type, or of a value that cannot
     /// work.
     pub fn layered(layers: &[Layer]) -> Result<TrainConfig, TrainError> {
-        let own_data = layers.iter().any(|l| l.table.keys().any(|k| k == "data"));
-        let mut config = if own_data {
-            TrainConfig::default()
-        } else {
-            TrainConfig::digits()
+        let data = layers.iter().rev().find_map(|l| l.table.get("data"));
+        let mut config = match data.map(Value::as_str) {
+            // A name, where no file is called so.
+            Some(Some(SHAPES3D_MODEL)) if !Path::new(SHAPES3D_MODEL).exists() => {
+                TrainConfig::shapes3d()
+            }
+            Some(_) => TrainConfig::default(),
+            None => TrainConfig::digits(),
         };
         for layer in layers {
             config = config.with(layer)?;
@@ -138,10 +141,12 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
         .flat_map(|(_, keys)| keys.iter().copied())
 }
 
-/// A lone `image_size` stands for a square.
+/// A lone number stands for a list of one, and a one for all axes.
 fn widened(key: &str, value: &Value) -> Value {
     match (key, value) {
-        ("image_size", Value::Integer(side)) => Value::Array(vec![Value::Integer(*side); 2]),
+        ("image_size" | "spacing", Value::Integer(_) | Value::Float(_)) => {
+            Value::Array(vec![value.clone()])
+        }
         _ => value.clone(),
     }
 }
@@ -169,8 +174,8 @@ mod tests {
             (Some(4), Some(2))
         );
         assert_eq!(
-            (config.model.as_deref(), config.image_size),
-            (None, Some([32, 32]))
+            (config.model.as_deref(), config.image_size.clone()),
+            (None, Some(vec![32]))
         );
         assert_eq!(TrainConfig::layered(&[]).unwrap(), TrainConfig::digits());
     }

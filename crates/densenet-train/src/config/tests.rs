@@ -4,7 +4,7 @@ use super::*;
 fn every_key_is_listed_once_and_every_listed_key_exists() {
     let full = TrainConfig {
         data: Some("x".into()),
-        image_size: Some([8, 8]),
+        image_size: Some(vec![8, 8]),
         mean: Some(vec![0.5]),
         std: Some(vec![0.5]),
         loader_threads: Some(1),
@@ -78,7 +78,7 @@ fn values_that_cannot_work_are_named_by_their_option() {
             c.class_weights = Some(ClassWeights::List(vec![-1.0]))
         }),
         ("--init", |c| c.init = Some("fan".into())),
-        ("--image-size", |c| c.image_size = Some([0, 8])),
+        ("--image-size", |c| c.image_size = Some(vec![0, 8])),
         ("--std", |c| c.std = Some(vec![0.0])),
         ("--patience", |c| c.patience = Some(0)),
     ];

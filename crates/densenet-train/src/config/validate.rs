@@ -107,15 +107,30 @@ impl TrainConfig {
                 "give fan_in or fan_out",
             )?;
         }
-        if let Some(size) = self.image_size {
-            let good = size.iter().all(|s| (1..=1 << 16).contains(s));
+        if let Some(size) = &self.image_size {
+            let good =
+                matches!(size.len(), 1..=3) && size.iter().all(|s| (1..=1 << 16).contains(s));
             check(
                 "--image-size",
                 format!("{size:?}"),
                 good,
-                "give a height and a width from 1 to 65536",
+                "give a side, a height and a width, or a depth, a height and a width, from 1 to 65536",
             )?;
         }
+        if let Some(spacing) = &self.spacing {
+            check(
+                "--spacing",
+                format!("{spacing:?}"),
+                matches!(spacing.len(), 1 | 3),
+                "give millimetres, one number or three for depth, height and width",
+            )?;
+        }
+        check(
+            "--percentiles",
+            "beside --window",
+            self.window.is_none() || self.percentiles.is_none(),
+            "give one of them",
+        )?;
         let lists = [
             ("--mean", &self.mean, f64::NEG_INFINITY),
             ("--std", &self.std, 0.0),

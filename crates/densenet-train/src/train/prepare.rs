@@ -18,6 +18,7 @@ use crate::{
 mod batches;
 mod images;
 mod source;
+mod volumes;
 
 use batches::loaders;
 use images::Images;
@@ -56,7 +57,7 @@ impl Prepared {
         config.model.get_or_insert_with(|| source.name());
         config.network = ConfigFile::from(&network);
         config.preprocessing = Some(images.preprocessing.clone());
-        (config.image_size, config.mean, config.std) = (None, None, None);
+        config.forget_steps();
         let (train, val) = loaders(&config, &images, &architecture, reporter)?;
         Ok(Some(Prepared {
             config,
@@ -138,6 +139,26 @@ fn fresh(config: &TrainConfig, architecture: &Architecture) -> StateDict {
         .and_then(InitMode::from_name)
         .unwrap_or(default);
     initialize(architecture, config.seed, mode)
+}
+
+/// The small network for the generated volumes: a stem that halves 28³ voxels, 3 blocks on 14³, 7³ and 3³.
+fn shapes3d_network() -> DenseNetConfig {
+    DenseNetConfig {
+        growth_rate: 12,
+        block_config: vec![3, 4, 4],
+        num_init_features: 24,
+        bn_size: 2,
+        drop_rate: 0.0,
+        num_classes: 8,
+        spatial_dims: 3,
+        stem: Stem {
+            kernel: [3; 3],
+            stride: [2; 3],
+            norm: true,
+            pool: false,
+        },
+        ..digits_network()
+    }
 }
 
 /// The small network for 8×8 digits: 3 blocks on 8×8, 4×4 and 2×2 pixels.

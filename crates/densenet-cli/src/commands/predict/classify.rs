@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use densenet::{Input, Predictor};
-use densenet_data::{DataError, Prepared, Preprocessing, decode_file};
+use densenet_data::{DataError, Prepared, Preprocessing, decode_file, decode_volume};
 use densenet_weights::Model;
 use rayon::prelude::*;
 
@@ -24,17 +24,9 @@ impl Classifier {
     /// Takes from the model file everything that classifying needs.
     ///
     /// # Errors
-    /// The model is for volumes or does not say how images are prepared.
+    /// The model does not say how images are prepared, or prepares them for another kind of network.
     pub fn new(model: Model, path: &Path) -> Result<Self, Failure> {
         let place = path.display();
-        if model.config.spatial_dims != 2 {
-            return Err(Failure::new(
-                MODEL,
-                format_args!(
-                    "{place}: a network for volumes, and predict reads images — use `densenet infer` with a .npy file"
-                ),
-            ));
-        }
         let Some(preprocessing) = &model.preprocessing else {
             return Err(Failure::new(
                 MODEL,
@@ -45,6 +37,16 @@ impl Classifier {
         };
         let preprocessing = Preprocessing::from_value(preprocessing)
             .map_err(|error| Failure::new(MODEL, format_args!("{place}: {error}")))?;
+        let own_dims = if preprocessing.volume.is_some() { 3 } else { 2 };
+        if model.config.spatial_dims != own_dims {
+            return Err(Failure::new(
+                MODEL,
+                format_args!(
+                    "{place}: a {}-D network whose preprocessing is for {own_dims}-D data — import it again with --preprocessing, or use `densenet infer`",
+                    model.config.spatial_dims
+                ),
+            ));
+        }
         let predictor = Predictor::new(&model.config, &model.state)?;
         let numbered = || {
             (0..model.config.num_classes)
@@ -58,10 +60,17 @@ impl Classifier {
         })
     }
 
+    /// Whether it takes volumes rather than images.
+    pub fn takes_volumes(&self) -> bool {
+        self.preprocessing.volume.is_some()
+    }
+
     /// The `top_k` likeliest classes of every file, in the order of `files`.
     pub fn classify(&self, files: Vec<Found>, top_k: usize) -> Vec<Prediction> {
         let mut predictions = Vec::with_capacity(files.len());
-        for some in files.chunks(AT_A_TIME) {
+        // A volume takes as much as many images.
+        let at_a_time = if self.takes_volumes() { 2 } else { AT_A_TIME };
+        for some in files.chunks(at_a_time) {
             let prepared: Vec<_> = some.par_iter().map(|file| self.prepare(file)).collect();
             for (path, image) in prepared {
                 let answer = image
@@ -76,8 +85,14 @@ impl Classifier {
     fn prepare(&self, file: &Found) -> (PathBuf, Result<Prepared, DataError>) {
         match file {
             Ok(path) => {
-                let image = decode_file(path).and_then(|image| self.preprocessing.apply(&image));
-                (path.clone(), image)
+                let decoded = if self.takes_volumes() {
+                    decode_volume(path)
+                } else {
+                    decode_file(path)
+                };
+                let prepared = decoded.and_then(|image| self.preprocessing.apply(&image));
+                let place = path.display().to_string();
+                (path.clone(), prepared.map_err(|error| error.at(&place)))
             }
             Err((path, error)) => (path.clone(), Err(error.clone())),
         }

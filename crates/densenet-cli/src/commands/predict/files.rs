@@ -1,4 +1,4 @@
-//! Finding images.
+//! Finding images and volumes.
 
 use std::{
     collections::HashSet,
@@ -6,7 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use densenet_data::{DataError, decode::has_image_extension, natural_cmp};
+use densenet_data::{
+    DataError,
+    decode::has_image_extension,
+    natural_cmp,
+    volume::{has_volume_extension, is_series},
+};
 
 /// A file to classify, or a path that leads to none.
 pub type Found = Result<PathBuf, (PathBuf, DataError)>;
@@ -14,18 +19,27 @@ pub type Found = Result<PathBuf, (PathBuf, DataError)>;
 /// Files as they were named, and the images in folders and their subfolders in natural order.
 ///
 /// A named file is taken whatever it is called; in folders, only files with an image's extension count and hidden ones
-/// do not.
-pub fn find(paths: &[PathBuf]) -> Vec<Found> {
+/// do not. Of `volumes` likewise; a folder with DICOM files directly in it is one volume.
+pub fn find(paths: &[PathBuf], volumes: bool) -> Vec<Found> {
     let mut found = Vec::new();
     for path in paths {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 let before = found.len();
-                search(path, &mut HashSet::new(), &mut found);
+                search(path, volumes, &mut HashSet::new(), &mut found);
                 if found.len() == before {
                     let place = path.display().to_string();
-                    let what = "no image in this folder";
-                    let cure = "give a folder with .png, .jpg, .webp, .bmp or .tiff files";
+                    let (what, cure) = if volumes {
+                        (
+                            "no volume in this folder",
+                            "give a folder with .nii, .nii.gz, .npy or DICOM files",
+                        )
+                    } else {
+                        (
+                            "no image in this folder",
+                            "give a folder with .png, .jpg, .webp, .bmp or .tiff files",
+                        )
+                    };
                     found.push(Err((path.clone(), DataError::data(place, what, cure))));
                 }
             }
@@ -37,7 +51,7 @@ pub fn find(paths: &[PathBuf]) -> Vec<Found> {
 }
 
 /// `visited` holds the real paths of the folders on the way, so that a link in a circle ends.
-fn search(folder: &Path, visited: &mut HashSet<PathBuf>, found: &mut Vec<Found>) {
+fn search(folder: &Path, volumes: bool, visited: &mut HashSet<PathBuf>, found: &mut Vec<Found>) {
     let failed = |error: &std::io::Error| Err((folder.to_path_buf(), DataError::io(folder, error)));
     match folder.canonicalize() {
         Ok(real) => {
@@ -47,6 +61,20 @@ fn search(folder: &Path, visited: &mut HashSet<PathBuf>, found: &mut Vec<Found>)
         }
         Err(error) => return found.push(failed(&error)),
     }
+    if volumes {
+        match is_series(folder) {
+            Ok(true) => return found.push(Ok(folder.to_path_buf())),
+            Ok(false) => {}
+            Err(error) => return found.push(Err((folder.to_path_buf(), error))),
+        }
+    }
+    let wanted = |path: &Path| {
+        if volumes {
+            has_volume_extension(path)
+        } else {
+            has_image_extension(path)
+        }
+    };
     let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
         Err(error) => return found.push(failed(&error)),
@@ -60,8 +88,8 @@ fn search(folder: &Path, visited: &mut HashSet<PathBuf>, found: &mut Vec<Found>)
     for entry in entries {
         let path = entry.path();
         if path.is_dir() {
-            search(&path, visited, found);
-        } else if has_image_extension(&path) {
+            search(&path, volumes, visited, found);
+        } else if wanted(&path) {
             found.push(Ok(path));
         }
     }
@@ -72,7 +100,7 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        find(&[folder.to_path_buf()])
+        find(&[folder.to_path_buf()], false)
             .into_iter()
             .map(|found| match found {
                 Ok(path) => path.strip_prefix(folder).unwrap().display().to_string(),
@@ -104,7 +132,7 @@ mod tests {
     fn nothing_found_is_said() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(names(folder.path()), ["no image in this folder"]);
-        let absent = find(&[folder.path().join("absent.png")]);
+        let absent = find(&[folder.path().join("absent.png")], false);
         assert!(absent[0].is_err());
     }
 }

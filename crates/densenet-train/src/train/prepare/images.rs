@@ -7,7 +7,7 @@ use std::{
 
 use densenet_data::{Dataset, Inspection, Preprocessing, check};
 
-use super::Source;
+use super::{Source, volumes};
 use crate::{
     config::{ClassWeights, TrainConfig},
     error::TrainError,
@@ -44,7 +44,12 @@ impl Images {
         if source.is_model() && learned.is_none() && config.preprocessing.is_none() {
             reporter.note("the model file does not say how its images were prepared: that is decided by this data");
         }
-        let mut preprocessing = sizes(config, source, &dataset, learned.as_ref());
+        let mut preprocessing = if dataset.is_volumes() {
+            volumes::steps(config, source, &dataset, learned.as_ref())?
+        } else {
+            volumes::refuse_for_images(config)?;
+            sizes(config, source, &dataset, learned.as_ref())?
+        };
         let Some(inspection) = inspect(config, &dataset, &preprocessing, reporter, stop)? else {
             return Ok(None);
         };
@@ -75,10 +80,22 @@ fn sizes(
     source: &Source,
     dataset: &Dataset,
     learned: Option<&Preprocessing>,
-) -> Preprocessing {
+) -> Result<Preprocessing, TrainError> {
     let channels = source.channels().or(config.network.in_channels);
-    let suggested = Preprocessing::suggest(dataset, channels, config.image_size);
-    match (&config.preprocessing, learned) {
+    let size = match config.image_size.as_deref() {
+        None => None,
+        Some(&[side]) => Some([side, side]),
+        Some(&[height, width]) => Some([height, width]),
+        Some(other) => {
+            return Err(TrainError::config(
+                "--image-size",
+                format!("{} sizes, but the data are images", other.len()),
+                "give a height and a width, like 224x192",
+            ));
+        }
+    };
+    let suggested = Preprocessing::suggest(dataset, channels, size);
+    Ok(match (&config.preprocessing, learned) {
         (Some(given), _) => given.clone(),
         (None, None) => suggested,
         (None, Some(learned)) if config.image_size.is_none() => learned.clone(),
@@ -87,7 +104,7 @@ fn sizes(
             crop: suggested.crop,
             ..learned.clone()
         },
-    }
+    })
 }
 
 /// Decodes everything once, telling of every file that cannot be used.

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use densenet_data::Preprocessing;
 
-use super::{digits_network, fresh};
+use super::{digits_network, fresh, shapes3d_network};
 use crate::{
-    config::{DIGITS_MODEL, TrainConfig},
+    config::{DIGITS_MODEL, SHAPES3D_MODEL, TrainConfig},
     error::TrainError,
     evaluate::preprocessing_of,
     report::Reporter,
@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Source {
     /// The small network for digits.
     Digits,
+    /// The small network for the generated volumes.
+    Shapes3d,
     /// A published network, by name.
     Preset(String),
     /// No word of it: a preset that suits the images.
@@ -39,6 +41,9 @@ impl Source {
         };
         if name == DIGITS_MODEL {
             return Ok(Source::Digits);
+        }
+        if name == SHAPES3D_MODEL {
+            return Ok(Source::Shapes3d);
         }
         if PRESETS.iter().any(|p| p.name == name) {
             return Ok(Source::Preset(name.to_string()));
@@ -84,15 +89,23 @@ impl Source {
         if !matches!(self, Source::Unsaid) {
             return self;
         }
-        let side = preprocessing
-            .fixed_size()
-            .map_or(usize::MAX, |[height, width]| height.max(width));
+        let side = match &preprocessing.volume {
+            None => preprocessing
+                .fixed_size()
+                .map_or(usize::MAX, |[height, width]| height.max(width)),
+            // The network for small images would keep all voxels of a volume through its first block.
+            Some(_) => usize::MAX,
+        };
         let name = if side <= SMALL {
             "densenet-bc-100-12"
         } else {
             "densenet121"
         };
-        reporter.note(&format!("no --model given: {name} suits these images"));
+        let what = match &preprocessing.volume {
+            None => "images",
+            Some(_) => "volumes",
+        };
+        reporter.note(&format!("no --model given: {name} suits these {what}"));
         Source::Preset(name.to_string())
     }
 
@@ -100,6 +113,7 @@ impl Source {
     pub(super) fn name(&self) -> String {
         match self {
             Source::Digits | Source::Unsaid | Source::Resumed(_) => DIGITS_MODEL.to_string(),
+            Source::Shapes3d => SHAPES3D_MODEL.to_string(),
             Source::Preset(name) => name.clone(),
             Source::Model(path, _) => path.display().to_string(),
         }
@@ -141,8 +155,10 @@ impl Source {
         if let Source::Model(path, model) = self {
             return fine_tuned(path, model, config, classes, preprocessing);
         }
-        let dims = config.network.spatial_dims.unwrap_or(2);
+        let own_dims = if preprocessing.volume.is_some() { 3 } else { 2 };
+        let dims = config.network.spatial_dims.unwrap_or(own_dims);
         let base = match self {
+            Source::Shapes3d => shapes3d_network(),
             Source::Preset(name) => preset(name)?.config(dims)?,
             // A resumed run's configuration leaves nothing of the base.
             _ => digits_network(),
@@ -153,11 +169,12 @@ impl Source {
             ..base
         };
         let network = config.network.over(&base)?;
-        if network.spatial_dims != 2 {
+        if network.spatial_dims != own_dims {
+            let what = if own_dims == 2 { "images" } else { "volumes" };
             return Err(TrainError::config(
                 "--dims",
-                "the data are images",
-                "leave it out, or give 2",
+                format!("{}, but the data are {what}", network.spatial_dims),
+                format!("leave it out, or give {own_dims}"),
             ));
         }
         if network.num_classes != classes {
@@ -279,6 +296,16 @@ fn fine_tuned(
             "not the data's number of classes",
             "leave it out: the data decides",
         ));
+    }
+    let own_dims = if preprocessing.volume.is_some() { 3 } else { 2 };
+    if network.spatial_dims != own_dims {
+        return refused(
+            format!(
+                "a network for {}-D data, the data are {own_dims}-D",
+                network.spatial_dims
+            ),
+            "give data of the model's kind",
+        );
     }
     if network.in_channels != preprocessing.channels {
         return refused(
