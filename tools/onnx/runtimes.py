@@ -6,15 +6,10 @@ import onnxruntime
 import openvino
 import tract
 
-from structure import NETWORKS
+from structure import NETWORKS, PRESETS
 
 RTOL, ATOL = 1e-4, 1e-5
 BATCHES = (1, 2, 7)
-PRESETS = ("densenet121", "densenet161", "densenet169", "densenet201", "densenet264")
-CIFAR = (
-    "densenet-40-12", "densenet-100-12", "densenet-100-24",
-    "densenet-bc-100-12", "densenet-bc-250-24", "densenet-bc-190-40",
-)  # fmt: skip
 # The first is no multiple of 32, so that every pooling rounds; odd sizes along each axis.
 SIZES = {
     ("imagenet", 2): ((75, 61), (96, 128)),
@@ -38,8 +33,8 @@ def versions():
 
 
 def check(command):
-    for preset in PRESETS + CIFAR:
-        stem = "imagenet" if preset in PRESETS else "small"
+    for preset in PRESETS:
+        stem = "small" if preset.startswith("densenet-") else "imagenet"
         for dims in (2, 3):
             network = (preset, "--dims", str(dims))
             yield case(command, f"{preset} {dims}-D", network, SIZES[stem, dims], ())
