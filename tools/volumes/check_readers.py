@@ -123,15 +123,16 @@ def dicom(program, folder, tally):
 def series(program, folder, tally):
     """Every folder of slices."""
     root = pathlib.Path(pydicom.__file__).parent / "data/test_files/dicomdirtests"
-    for path in sorted({p.parent for p in root.rglob("*") if p.is_file() and p.read_bytes()[128:132] == b"DICM"}):
-        if path == root:
+    for path in sorted({p.parent for p in root.rglob("*") if p.is_file() and not p.name.startswith("DICOMDIR")}):
+        slices = [p for p in sorted(path.iterdir()) if p.is_file() and p.name != "DICOMDIR"]
+        if path == root or not any(p.read_bytes()[128:132] == b"DICM" for p in slices):
             continue
         name = f"pydicom/{path.relative_to(root)}/"
         ours, facts = read(program, path, folder)
         if facts is None:
             tally.refused.append(f"{name}: {ours}")
             continue
-        slices = [pydicom.dcmread(p) for p in sorted(path.iterdir()) if p.is_file()]
+        slices = [pydicom.dcmread(p) for p in slices]
         if len(slices) > 1:
             row, column = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
             slices.sort(key=lambda s: np.dot(np.cross(row, column), s.ImagePositionPatient))

@@ -207,13 +207,13 @@ mod tests {
 
     #[test]
     fn bodies_fill_a_part_of_their_volume() {
-        for class in 0..NAMES.len() {
+        for (class, name) in NAMES.iter().enumerate() {
             let inside = (0..20 * 20 * 20)
                 .map(|i| [i % 20, i / 20 % 20, i / 400].map(|v| v as f32 / 10.0 - 0.95))
                 .filter(|&p| distance(class, p, 0.5, 0.5) < 0.0)
                 .count() as f32
                 / 8000.0;
-            assert!((0.03..0.6).contains(&inside), "{}: {inside}", NAMES[class]);
+            assert!((0.03..0.6).contains(&inside), "{name}: {inside}");
         }
     }
 }

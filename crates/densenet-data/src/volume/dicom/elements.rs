@@ -44,6 +44,8 @@ pub(super) struct Elements {
     /// Elements of each frame.
     frames: Vec<BTreeMap<Tag, Range<usize>>>,
     pub pixels: Option<Pixels>,
+    /// Whether the pixels are written as 16-bit words: of two 8-bit samples, big endian has the second first.
+    pub words: bool,
 }
 
 /// Whether the bytes begin like a DICOM file.
@@ -73,6 +75,7 @@ impl Elements {
             shared: BTreeMap::new(),
             frames: Vec::new(),
             pixels: None,
+            words: false,
         };
         let mut meta = Walk::new(place, &bytes, false, false, Some((0x0003, 0)));
         let begin = meta.elements(132, bytes.len(), 0, Room::Main, &mut found)?;
@@ -324,6 +327,7 @@ impl<'a> Walk<'a> {
                 return Err(broken(self.place, "a delimiter that closes nothing"));
             }
             if tag == PIXEL_DATA && depth == 0 {
+                found.words = self.bytes.get(at + 4..at + 6) == Some(b"OW");
                 at = self.pixels(begin, length, end, found)?;
                 continue;
             }

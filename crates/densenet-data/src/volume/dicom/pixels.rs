@@ -144,7 +144,12 @@ pub(super) fn values(place: &str, elements: &Elements, form: &Form) -> Result<Ve
             ));
         }
         Some(Pixels::Native(range)) => {
-            let bytes = elements.bytes(range);
+            let mut swapped = Vec::new();
+            let mut bytes = elements.bytes(range);
+            if form.size == 1 && elements.big_endian && elements.words {
+                swapped.extend(bytes.chunks_exact(2).flat_map(|pair| pair.iter().rev()));
+                bytes = &swapped;
+            }
             let needed = per_frame * form.frames * form.size;
             let Some(bytes) = bytes.get(..needed) else {
                 return Err(broken(
