@@ -183,12 +183,13 @@ pub fn decode_volume_bytes(place: &str, bytes: &[u8]) -> Result<DecodedImage, Da
 
 fn decode(stored: Stored<'_>) -> Result<DecodedImage, DataError> {
     let head = stored.head();
-    if nifti::recognises(head) {
+    // What stands in DICOM's preamble may be anything, even the size of a NIfTI header.
+    if dicom::recognises(head) {
+        dicom::read(stored)
+    } else if nifti::recognises(head) {
         nifti::read(stored)
     } else if numpy::recognises(head) {
         numpy::read(stored)
-    } else if dicom::recognises(head) {
-        dicom::read(stored)
     } else {
         Err(unknown(stored.place(), head))
     }

@@ -105,6 +105,14 @@ fn slices_are_ordered_by_their_positions() {
 }
 
 #[test]
+fn a_preamble_may_look_like_another_format() {
+    let mut bytes = file(0, [0.0; 3], 1.0);
+    bytes[..4].copy_from_slice(&348i32.to_le_bytes());
+    let volume = densenet_data::volume::decode_volume_bytes("x.dcm", &bytes).unwrap();
+    assert_eq!(volume.spatial(), [1, 2, 3]);
+}
+
+#[test]
 fn bright_is_more_in_monochrome1_too() {
     let dir = folder(&[("a.dcm", series_file(0, [0.0; 3], 1.0, "1.2", "MONOCHROME1"))]);
     let volume = decode_volume(&dir.path().join("a.dcm")).unwrap();

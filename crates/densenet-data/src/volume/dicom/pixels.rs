@@ -363,7 +363,14 @@ fn jpeg(place: &str, packed: &[u8], form: &Form) -> Result<Vec<u32>, DataError> 
             "decompress it (`gdcmconv --raw` or `dcmdjpeg` do)",
         ));
     }
-    let failed = |e: jpeg_decoder::Error| broken(place, &format!("its JPEG picture: {e}"));
+    let failed = |e: jpeg_decoder::Error| match e {
+        jpeg_decoder::Error::Unsupported(what) => DataError::data(
+            place,
+            format!("pixels compressed with a kind of JPEG that is not read here ({what:?})"),
+            "decompress it (`gdcmconv --raw` or `dcmdjpeg` do)",
+        ),
+        other => broken(place, &format!("its JPEG picture: {other}")),
+    };
     let mut decoder = jpeg_decoder::Decoder::new(packed);
     decoder.set_max_decoding_buffer_size(4 * form.frame_samples().max(1 << 16));
     decoder.read_info().map_err(failed)?;
