@@ -5,6 +5,13 @@ fn every_key_is_listed_once_and_every_listed_key_exists() {
     let full = TrainConfig {
         data: Some("x".into()),
         image_size: Some(vec![8, 8]),
+        orientation: Some(Orientation::RAS),
+        spacing: Some(vec![1.0]),
+        window: Some([0.0, 1.0]),
+        percentiles: Some([0.0, 100.0]),
+        normalize: Some(Normalize::Zscore),
+        fit: Some(Fit::Crop),
+        non_finite: Some(NonFiniteVoxels::Zero),
         mean: Some(vec![0.5]),
         std: Some(vec![0.5]),
         loader_threads: Some(1),
