@@ -125,12 +125,6 @@ impl TrainConfig {
                 "give millimetres, one number or three for depth, height and width",
             )?;
         }
-        check(
-            "--percentiles",
-            "beside --window",
-            self.window.is_none() || self.percentiles.is_none(),
-            "give one of them",
-        )?;
         let lists = [
             ("--mean", &self.mean, f64::NEG_INFINITY),
             ("--std", &self.std, 0.0),

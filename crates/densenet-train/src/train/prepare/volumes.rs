@@ -79,6 +79,13 @@ fn asked(config: &TrainConfig) -> Result<Option<VolumeSteps>, TrainError> {
             "give --image-size, like 64x96x96",
         ));
     }
+    if config.window.is_some() && config.percentiles.is_some() {
+        return Err(TrainError::config(
+            "--percentiles",
+            "values are cut off by --window already",
+            "give one of them",
+        ));
+    }
     let spacing = match config.spacing.as_deref() {
         None => None,
         Some(&[depth, height, width]) => Some([depth, height, width]),
