@@ -17,6 +17,7 @@
 //! # Source
 //! Lavin & Gray, *Fast algorithms for convolutional neural networks*, arXiv:1509.09308.
 
+mod product;
 mod stem;
 mod transform;
 mod weights;
@@ -28,7 +29,6 @@ use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
     parallel::{Shared, border, for_each, with_scratch},
-    tile::{self, Product, Tile},
 };
 pub use stem::{Stem, StemWeights};
 use transform::{Input, Output, Sign, Transform};
@@ -175,9 +175,8 @@ impl Pass<'_> {
                 }
                 for point in 0..plane {
                     let product = (depth * plane + point) * product_pitch;
-                    self.multiply(
-                        depth * plane + point,
-                        &patches[point * patch_pitch..][..count * row],
+                    w.point(depth * plane + point).multiply(
+                        (&patches[point * patch_pitch..][..count * row], row),
                         &mut products[product..][..count * width],
                     );
                 }
@@ -257,39 +256,5 @@ impl Pass<'_> {
             }
         }
         pixels
-    }
-
-    /// `product[row, o] = Σ_c rows[row, c] · kernel[c, o]` for one pixel of the transform.
-    fn multiply(&self, point: usize, rows: &[f32], product: &mut [f32]) {
-        let w = self.winograd.weights;
-        let (c_in, width) = (w.c_in(), w.width());
-        let pitch = c_in.next_multiple_of(16);
-        let count = rows.len() / pitch;
-        assert!(product.len() == count * width);
-        for (start, vectors, panel) in w.panels(point) {
-            let mr = w.shape().mr(vectors);
-            for first in (0..count).step_by(mr) {
-                let tile = Tile {
-                    a: rows[first * pitch..].as_ptr(),
-                    a_row: pitch,
-                    a_k: 1,
-                    taps: &[0],
-                    b: panel.as_ptr(),
-                    b_tap: 0,
-                    b_k: vectors * w.shape().lanes,
-                    k: c_in,
-                    rows: mr.min(count - first),
-                    vectors,
-                };
-                let target = Product {
-                    start: product[first * width + start..].as_mut_ptr(),
-                    row: width,
-                    accumulate: false,
-                };
-                // SAFETY: `rows` holds `count` rows, the panel `c_in` rows of its registers, `product` `count` rows of
-                // all panels' registers.
-                unsafe { tile::compute(w.isa(), &tile, &target) };
-            }
-        }
     }
 }

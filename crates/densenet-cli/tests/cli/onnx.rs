@@ -1,6 +1,6 @@
 //! `densenet export -o FILE.onnx` and `densenet import FILE.onnx`.
 
-use crate::support::{Place, Run};
+use crate::support::{Place, noted};
 
 const TINY: &str =
     "init densenet121 --growth-rate 4 --num-init-features 8 --block-config 2,2 --num-classes 3";
@@ -11,15 +11,6 @@ fn tiny() -> Place {
     place.run(&format!("{TINY} -o tiny.safetensors")).done();
     place.run("export tiny.safetensors -o tiny.onnx").done();
     place
-}
-
-#[track_caller]
-fn noted(run: Run, parts: &[&str]) {
-    assert_eq!(run.code, 0, "{}", run.err);
-    assert_eq!(run.out, "");
-    for part in parts {
-        assert!(run.err.contains(part), "{part:?} is not in:\n{}", run.err);
-    }
 }
 
 #[test]

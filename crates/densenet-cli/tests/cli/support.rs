@@ -153,3 +153,13 @@ pub fn run(command: &mut Command) -> Run {
         err: String::from_utf8(stderr).unwrap(),
     }
 }
+
+/// Asserts success, silence on standard output, and that the notes on standard error have these parts.
+#[track_caller]
+pub fn noted(run: Run, parts: &[&str]) {
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(run.out, "");
+    for part in parts {
+        assert!(run.err.contains(part), "{part:?} is not in:\n{}", run.err);
+    }
+}

@@ -414,7 +414,7 @@ fn models_and_data_that_do_not_belong_together_are_explained() {
         (
             "predict volume.safetensors photos",
             4,
-            &["volume.safetensors", "prepared", "--preprocessing"],
+            &["volume.safetensors", "volumes"],
         ),
         (
             "predict absent.safetensors photos",

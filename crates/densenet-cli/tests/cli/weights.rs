@@ -1,6 +1,6 @@
 //! `densenet import` and `densenet export`: strangers' files, whole and broken.
 
-use crate::support::{Place, Run, run};
+use crate::support::{Place, Run, noted, run};
 
 const TINY: &str =
     "init densenet121 --growth-rate 4 --num-init-features 8 --block-config 2,2 --num-classes 3";
@@ -16,15 +16,6 @@ fn tiny() -> Place {
         .run("export tiny.safetensors -o plain.safetensors")
         .done();
     place
-}
-
-#[track_caller]
-fn noted(run: Run, parts: &[&str]) {
-    assert_eq!(run.code, 0, "{}", run.err);
-    assert_eq!(run.out, "");
-    for part in parts {
-        assert!(run.err.contains(part), "{part:?} is not in:\n{}", run.err);
-    }
 }
 
 #[test]

@@ -101,7 +101,10 @@ fn npz_of_pictures_and_volumes() {
     assert_eq!(set.uniform_shape(), Some(([4, 2, 2], 1)));
     let volume = set.decode(0).unwrap();
     let prepared = Preprocessing::of_volumes(1).apply(&volume).unwrap();
-    assert_eq!(prepared.spatial, [4, 2, 2]);
+    assert_eq!(
+        (prepared.spatial, prepared.data),
+        ([4, 2, 2], vec![0.5; 16])
+    );
     // What prepares images says so instead of guessing.
     let error = Preprocessing::plain(1).apply(&volume).unwrap_err();
     assert!(error.to_string().contains("a volume"), "{error}");

@@ -17,13 +17,16 @@ use std::ptr;
 
 use densenet_spec::Window;
 
-use super::transform::{self, COLUMNS, Column, Input, Output, Transform, transform_kernel};
+use super::{
+    product::Weight,
+    transform::{self, COLUMNS, Column, Input, Output, Transform, transform_kernel},
+};
 use crate::{
     Buffer, Isa, KernelError, Raster,
     error::{at_least, exactly},
     norm::Affine,
     parallel::{Shared, border, for_each, with_scratch},
-    tile::{self, Product, Tile, TileShape},
+    tile::TileShape,
 };
 
 /// Pixels of a transformed patch.
@@ -348,7 +351,13 @@ impl Pass<'_> {
                     let start = point * point_pitch + first * stride;
                     let patch = &patches[start..][..(many - 1) * step + w.rows()];
                     let product = &mut products[point * product_pitch..][..many * width];
-                    self.multiply(point, (patch, step), product);
+                    let weight = Weight {
+                        isa: w.isa,
+                        shape: w.shape,
+                        columns: w.c_out,
+                        data: &w.data[point * w.rows() * width..][..w.rows() * width],
+                    };
+                    weight.multiply((patch, step), product);
                 }
                 for row in 0..many {
                     let (tile, depth) = match depths {
@@ -403,40 +412,5 @@ impl Pass<'_> {
             }
         }
         pixels
-    }
-
-    /// `product[row, o] = Σ_k rows[row · step + k] · kernel[k, o]` for one point of the transform.
-    fn multiply(&self, point: usize, (rows, step): (&[f32], usize), product: &mut [f32]) {
-        let w = self.stem.weights;
-        let (k, width) = (w.rows(), w.shape.padded(w.c_out));
-        let count = product.len() / width;
-        assert!(rows.len() >= (count - 1) * step + k);
-        let weight = &w.data[point * k * width..][..k * width];
-        for (start, vectors) in w.shape.panels(w.c_out) {
-            let panel = &weight[start * k..][..k * vectors * w.shape.lanes];
-            let mr = w.shape.mr(vectors);
-            for first in (0..count).step_by(mr) {
-                let tile = Tile {
-                    a: rows[first * step..].as_ptr(),
-                    a_row: step,
-                    a_k: 1,
-                    taps: &[0],
-                    b: panel.as_ptr(),
-                    b_tap: 0,
-                    b_k: vectors * w.shape.lanes,
-                    k,
-                    rows: mr.min(count - first),
-                    vectors,
-                };
-                let target = Product {
-                    start: product[first * width + start..].as_mut_ptr(),
-                    row: width,
-                    accumulate: false,
-                };
-                // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count`
-                // rows of all panels' registers.
-                unsafe { tile::compute(w.isa, &tile, &target) };
-            }
-        }
     }
 }

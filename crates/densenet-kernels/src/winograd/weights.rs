@@ -2,7 +2,10 @@
 
 use densenet_spec::Window;
 
-use super::transform::{COLUMNS, Column, Transform, transform_kernel};
+use super::{
+    product::Weight,
+    transform::{COLUMNS, Column, Transform, transform_kernel},
+};
 use crate::{
     Buffer, Isa, KernelError, Operand,
     error::exactly,
@@ -194,10 +197,6 @@ impl WinogradWeights {
         self.isa
     }
 
-    pub(super) fn shape(&self) -> TileShape {
-        self.shape
-    }
-
     pub(super) fn axes(&self) -> [Transform; 3] {
         self.axes
     }
@@ -232,13 +231,13 @@ impl WinogradWeights {
         self.c_in * self.width()
     }
 
-    /// The panels of one pixel: first column, registers across, packed elements.
-    pub(super) fn panels(&self, point: usize) -> impl Iterator<Item = (usize, usize, &[f32])> {
-        let (c_in, lanes) = (self.c_in, self.shape.lanes);
-        let weight = &self.data[point * self.pitch()..][..self.pitch()];
-        self.shape.panels(self.c_out).map(move |(start, vectors)| {
-            let panel = &weight[start * c_in..][..vectors * lanes * c_in];
-            (start, vectors, panel)
-        })
+    /// The packed weight of one pixel of the transform.
+    pub(super) fn point(&self, point: usize) -> Weight<'_> {
+        Weight {
+            isa: self.isa,
+            shape: self.shape,
+            columns: self.c_out,
+            data: &self.data[point * self.pitch()..][..self.pitch()],
+        }
     }
 }

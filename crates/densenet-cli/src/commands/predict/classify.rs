@@ -28,10 +28,14 @@ impl Classifier {
     pub fn new(model: Model, path: &Path) -> Result<Self, Failure> {
         let place = path.display();
         let Some(preprocessing) = &model.preprocessing else {
+            let inputs = match model.config.spatial_dims {
+                3 => "volumes",
+                _ => "images",
+            };
             return Err(Failure::new(
                 MODEL,
                 format_args!(
-                    "{place}: does not say how images are prepared — import it with --preprocessing, or use `densenet infer`"
+                    "{place}: does not say how {inputs} are prepared — import it with --preprocessing, or use `densenet infer`"
                 ),
             ));
         };

@@ -1,0 +1,50 @@
+//! The small products between the transforms.
+
+use crate::{
+    Isa,
+    tile::{self, Product, Tile, TileShape},
+};
+
+/// The packed weight of one pixel of a transform: `[panel][k][register across]`.
+pub(super) struct Weight<'a> {
+    pub isa: Isa,
+    pub shape: TileShape,
+    pub columns: usize,
+    pub data: &'a [f32],
+}
+
+impl Weight<'_> {
+    /// `product[row, o] = Σ_k rows[row · step + k] · weight[k, o]`, rows of whole registers.
+    pub(super) fn multiply(&self, (rows, step): (&[f32], usize), product: &mut [f32]) {
+        let width = self.shape.padded(self.columns);
+        let (k, count) = (self.data.len() / width, product.len() / width);
+        assert!(count > 0 && rows.len() >= (count - 1) * step + k);
+        for (start, vectors) in self.shape.panels(self.columns) {
+            let columns = vectors * self.shape.lanes;
+            let panel = &self.data[start * k..][..k * columns];
+            let mr = self.shape.mr(vectors);
+            for first in (0..count).step_by(mr) {
+                let tile = Tile {
+                    a: rows[first * step..].as_ptr(),
+                    a_row: step,
+                    a_k: 1,
+                    taps: &[0],
+                    b: panel.as_ptr(),
+                    b_tap: 0,
+                    b_k: columns,
+                    k,
+                    rows: mr.min(count - first),
+                    vectors,
+                };
+                let target = Product {
+                    start: product[first * width + start..].as_mut_ptr(),
+                    row: width,
+                    accumulate: false,
+                };
+                // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count`
+                // rows of all panels' registers.
+                unsafe { tile::compute(self.isa, &tile, &target) };
+            }
+        }
+    }
+}
