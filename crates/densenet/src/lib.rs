@@ -4,6 +4,7 @@
 //!   `run_with_taps` the output of any named layer.
 //! - [`Network`]: the same network for training: forward with batch statistics, backward, and the parameters,
 //!   gradients and running statistics as flat arenas with named views.
+//! - [`explain`]: maps that show where in the input an answer comes from.
 //! - [`memory::estimate`]: what either will need.
 //!
 //! Weights come from [`weights`], architectures from [`spec`]; both crates are re-exported.
@@ -33,6 +34,7 @@ pub use densenet_spec as spec;
 pub use densenet_weights as weights;
 
 mod error;
+pub mod explain;
 mod fold;
 pub mod input;
 pub mod memory;
