@@ -112,7 +112,7 @@ pub(crate) fn score(
     stop: &StopFlag,
 ) -> Result<Option<Evaluation>, TrainError> {
     let mut scores = Scores::new(CrossEntropy::default(), classes.len());
-    let mut done = 0;
+    let mut indices = Vec::new();
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         if stop.raised().is_some() {
@@ -132,9 +132,17 @@ pub(crate) fn score(
                 run: None,
             })));
         }
-        done += batch.len();
-        reporter.progress(&format!("evaluating {what}"), done, loader.samples());
+        indices.extend_from_slice(&batch.indices);
+        reporter.progress(
+            &format!("evaluating {what}"),
+            indices.len(),
+            loader.samples(),
+        );
         loader.recycle(batch);
     }
-    Ok(Some(scores.finish(classes)))
+    let evaluation = scores.finish(classes);
+    Ok(Some(Evaluation {
+        indices,
+        ..evaluation
+    }))
 }

@@ -74,7 +74,10 @@ pub use error::{NonFinite, TrainError};
 pub use evaluate::{EvaluateOptions, evaluate, preprocessing_of};
 pub use gradient::{clip_factor, norm};
 pub use loss::{CrossEntropy, LossSum};
-pub use metrics::{ClassScores, Evaluation, Scores, auroc};
+pub use metrics::{
+    Assessment, Bin, Bootstrap, Calibration, ClassIntervals, ClassScores, Curve, Evaluation,
+    Interval, Intervals, Point, Scores, auroc,
+};
 pub use optimizer::{Optimizer, OptimizerKind, Rule, Segment};
 pub use report::Reporter;
 pub use schedule::{Schedule, ScheduleKind};

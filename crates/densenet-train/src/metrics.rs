@@ -1,15 +1,24 @@
-//! What a network's answers are worth: loss, accuracy, top-5, macro AUROC, confusion matrix.
+//! What a network's answers are worth: loss, accuracy, top-5, macro AUROC, confusion matrix, calibration, intervals.
 //!
-//! [`Scores`] takes in logits batch by batch; [`Evaluation`] is what comes out. All sums are f64 and run in the order of
-//! the samples.
+//! [`Scores`] takes in logits batch by batch; [`Evaluation`] is what comes out, cheap enough for every epoch.
+//! [`Assessment`] adds what is worth computing once: calibration and bootstrap intervals. All sums are f64 and run in the
+//! order of the samples.
 
 use serde::Serialize;
 
 use crate::loss::{CrossEntropy, LossSum, rank, softmax};
 
+mod assessment;
 mod auroc;
+mod bootstrap;
+mod calibration;
+mod curve;
 
+pub use assessment::Assessment;
 pub use auroc::auroc;
+pub use bootstrap::{Bootstrap, ClassIntervals, Interval, Intervals};
+pub use calibration::{Bin, Calibration};
+pub use curve::{Curve, Point};
 
 /// How well a network answers on one split.
 ///
@@ -22,6 +31,10 @@ pub struct Evaluation {
     pub loss: f64,
     /// Share of samples whose highest probability is their label's.
     pub accuracy: f64,
+    /// Mean recall over the classes that have samples.
+    pub balanced_accuracy: Option<f64>,
+    /// Mean F1 over the classes that have samples or were answered.
+    pub macro_f1: Option<f64>,
     /// Share of samples whose label is among the five highest; `None` where there are five classes or fewer.
     pub top5: Option<f64>,
     /// Mean over the classes of the area under the one-versus-rest ROC curve; `None` where no class has both positives
@@ -38,6 +51,15 @@ pub struct Evaluation {
     /// Softmax probabilities, `[samples, classes]`, in the order the samples were given.
     #[serde(skip)]
     pub probabilities: Vec<f32>,
+    /// The true class of each sample.
+    #[serde(skip)]
+    pub labels: Vec<u32>,
+    /// The class that was answered: the first of the highest logits.
+    #[serde(skip)]
+    pub answers: Vec<u32>,
+    /// Where each sample stands in the data set; empty where the samples are no data set's.
+    #[serde(skip)]
+    pub indices: Vec<usize>,
 }
 
 /// One class's share of an [`Evaluation`].
@@ -55,6 +77,21 @@ pub struct ClassScores {
     pub f1: Option<f64>,
     /// Area under its ROC curve against all others; `None` without positives or without negatives.
     pub auroc: Option<f64>,
+    /// Mean precision over its precision-recall curve; `None` without positives.
+    pub average_precision: Option<f64>,
+}
+
+impl Evaluation {
+    /// The curve of one class against all others.
+    pub fn curve(&self, class: usize) -> Curve {
+        class_curve(&self.probabilities, &self.labels, self.classes.len(), class)
+    }
+}
+
+fn class_curve(probabilities: &[f32], labels: &[u32], classes: usize, class: usize) -> Curve {
+    let scores = probabilities.iter().skip(class).step_by(classes.max(1));
+    let positive = labels.iter().map(|&label| label as usize == class);
+    Curve::new(scores.copied().zip(positive))
 }
 
 /// Collects a network's answers.
@@ -66,6 +103,7 @@ pub struct Scores {
     in_top5: u64,
     probabilities: Vec<f32>,
     labels: Vec<u32>,
+    answers: Vec<u32>,
     confusion: Vec<u64>,
     row: Vec<f64>,
 }
@@ -80,6 +118,7 @@ impl Scores {
             in_top5: 0,
             probabilities: Vec::new(),
             labels: Vec::new(),
+            answers: Vec::new(),
             confusion: vec![0; classes * classes],
             row: vec![0.0; classes],
         }
@@ -106,6 +145,7 @@ impl Scores {
                 let predicted = (0..self.classes)
                     .find(|&c| rank(logits, c) == 0)
                     .unwrap_or(0);
+                self.answers.push(predicted as u32);
                 if let Some(count) = self
                     .confusion
                     .get_mut(label as usize * self.classes + predicted)
@@ -134,23 +174,18 @@ impl Scores {
                 let hits = row.get(c).copied().unwrap_or(0);
                 let samples: u64 = row.iter().sum();
                 let called: u64 = confusion.iter().filter_map(|row| row.get(c)).sum();
-                let scores = self
-                    .probabilities
-                    .iter()
-                    .skip(c)
-                    .step_by(self.classes.max(1));
-                let positive = self.labels.iter().map(|&label| label as usize == c);
+                let curve = class_curve(&self.probabilities, &self.labels, self.classes, c);
                 ClassScores {
                     class: name(c),
                     samples,
                     precision: share(hits, called),
                     recall: share(hits, samples),
                     f1: share(2 * hits, samples + called),
-                    auroc: auroc(scores.copied().zip(positive)),
+                    auroc: curve.area(),
+                    average_precision: curve.average_precision(),
                 }
             })
             .collect();
-        let areas: Vec<f64> = per_class.iter().filter_map(|c| c.auroc).collect();
         Evaluation {
             samples: self.labels.len(),
             loss: self.sum.mean(),
@@ -160,8 +195,9 @@ impl Scores {
             } else {
                 None
             },
-            macro_auroc: (!areas.is_empty())
-                .then(|| areas.iter().sum::<f64>() / areas.len() as f64),
+            balanced_accuracy: bootstrap::mean(per_class.iter().map(|c| c.recall)),
+            macro_f1: bootstrap::mean(per_class.iter().map(|c| c.f1)),
+            macro_auroc: bootstrap::mean(per_class.iter().map(|c| c.auroc)),
             auroc_skipped: per_class
                 .iter()
                 .filter(|c| c.auroc.is_none())
@@ -171,6 +207,9 @@ impl Scores {
             confusion,
             per_class,
             probabilities: self.probabilities,
+            labels: self.labels,
+            answers: self.answers,
+            indices: Vec::new(),
         }
     }
 }
@@ -179,5 +218,7 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -1,34 +1,22 @@
 //! The area under a ROC curve.
 
+use super::Curve;
+
 /// The probability that a positive sample scores higher than a negative one, ties counting half.
 ///
 /// ```text
-/// AUROC = (Σ_positives midrank − P(P + 1)/2) / (P·N)
+/// AUROC = (|{(p, n): p > n}| + ½·|{(p, n): p = n}|) / (P·N)
 /// ```
 /// `None` where there are no positives or no negatives. Scores are finite.
 ///
 /// # Numerics
-/// Midranks are halves of whole numbers and exact in f64: the result is correctly rounded up to the division, and does
-/// not depend on the order of the samples.
+/// Pairs are counted in whole numbers: the result is correctly rounded up to the division, and does not depend on the
+/// order of the samples.
 ///
 /// # Source
 /// Mann & Whitney 1947; Hanley & McNeil 1982. Equal to scikit-learn's `roc_auc_score`.
 pub fn auroc(samples: impl IntoIterator<Item = (f32, bool)>) -> Option<f64> {
-    let mut samples: Vec<(f32, bool)> = samples.into_iter().collect();
-    samples.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let positives = samples.iter().filter(|s| s.1).count() as f64;
-    let negatives = samples.len() as f64 - positives;
-    if positives == 0.0 || negatives == 0.0 {
-        return None;
-    }
-    let mut rank_sum = 0.0;
-    let mut before = 0.0;
-    for ties in samples.chunk_by(|a, b| a.0 == b.0) {
-        let midrank = before + (ties.len() as f64 + 1.0) / 2.0;
-        rank_sum += midrank * ties.iter().filter(|s| s.1).count() as f64;
-        before += ties.len() as f64;
-    }
-    Some((rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
+    Curve::new(samples).area()
 }
 
 #[cfg(test)]
