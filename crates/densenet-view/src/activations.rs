@@ -1,6 +1,10 @@
 //! What the network makes of one picture: the maps of every stage, the classes, and where they come from.
 
-use densenet::{Feature, Input, Predictor, weights::StateDict};
+use densenet::{
+    Feature, Input, Predictor,
+    explain::{ClassActivation, Map},
+    weights::StateDict,
+};
 use densenet_spec::StageKind;
 use serde::Serialize;
 
@@ -60,7 +64,7 @@ struct Candidate {
     logit: f64,
 }
 
-/// `Σ_c weight[class, c] · map[c]`, whose mean and the bias make the logit.
+/// A class activation map, see [`densenet::explain::class_activation_map`].
 #[derive(Debug, Clone, Serialize)]
 struct Cam {
     index: usize,
@@ -109,11 +113,8 @@ impl Seen {
             .map(|stage| stage.name.as_str())
             .collect();
         let shown = taps.len();
-        // What the global pooling reads.
-        taps.push(match architecture.config().final_norm {
-            true => "relu5",
-            false => taps.last().copied().unwrap_or("stem"),
-        });
+        let head = ClassActivation::new(architecture, weights)?;
+        taps.push(head.layer());
         let output = predictor.run_with_taps(sample.input, &taps)?;
         let probabilities = softmax(&output.logits);
         if probabilities.iter().any(|p| !p.is_finite()) {
@@ -128,8 +129,11 @@ impl Seen {
             let given = sample.classes.and_then(|classes| classes.get(index));
             given.cloned().unwrap_or_else(|| index.to_string())
         };
-        let last = output.taps.get(shown);
-        let cams = order.iter().take(CAMS);
+        let last = output.taps.get(shown).into_iter();
+        let cams = last.flat_map(|last| {
+            let most = order.iter().take(CAMS);
+            most.map(|&class| Ok(Cam::of(class, &head.map(last, 0, class)?)))
+        });
         Ok(Seen {
             file: sample.file.to_string(),
             input: sample.picture.bytes(sample.input.spatial),
@@ -143,9 +147,7 @@ impl Seen {
                 })
                 .collect(),
             classes: probabilities.len(),
-            cams: cams
-                .filter_map(|&class| Cam::of(class, last?, weights))
-                .collect(),
+            cams: cams.collect::<Result<_, ViewError>>()?,
             stages: output.taps.iter().take(shown).map(StageMaps::of).collect(),
         })
     }
@@ -173,36 +175,17 @@ impl Picture<'_> {
 }
 
 impl Cam {
-    /// The map of one class over the last features, `[1, depth, height, width, channels]`.
-    fn of(class: usize, features: &Feature, weights: &StateDict) -> Option<Self> {
-        let values = class_map(class, features, weights)?;
-        let bounds = range(values.iter().copied());
-        let bytes: Vec<u8> = values.iter().map(|&v| byte(v, bounds)).collect();
-        let [_, depth, height, width, _] = features.shape;
-        Some(Cam {
+    fn of(class: usize, map: &Map) -> Self {
+        let bounds = range(map.data.iter().copied());
+        let bytes: Vec<u8> = map.data.iter().map(|&v| byte(v, bounds)).collect();
+        Cam {
             index: class,
-            shape: [depth, height, width],
+            shape: map.shape,
             low: short(f64::from(bounds[0])),
             high: short(f64::from(bounds[1])),
             data: base64(&bytes),
-        })
+        }
     }
-}
-
-/// `Σ_c weight[class, c] · map[c]` at every pixel.
-fn class_map(class: usize, features: &Feature, weights: &StateDict) -> Option<Vec<f32>> {
-    let channels = features.shape[4];
-    let weight = &weights.get("classifier.weight")?.data;
-    let row = weight.get(class * channels..(class + 1) * channels)?;
-    let pixels = features.data.chunks_exact(channels.max(1));
-    let dot = |pixel: &[f32]| {
-        let products = pixel
-            .iter()
-            .zip(row)
-            .map(|(&x, &w)| f64::from(x) * f64::from(w));
-        products.sum::<f64>() as f32
-    };
-    Some(pixels.map(dot).collect())
 }
 
 impl StageMaps {
@@ -293,14 +276,13 @@ mod tests {
     use densenet_spec::{Architecture, preset};
 
     #[test]
-    fn a_class_map_and_the_bias_make_the_logit() {
+    fn the_likeliest_classes_have_their_maps() {
         for final_norm in [true, false] {
             let mut config = preset("densenet-bc-100-12").unwrap().config(2).unwrap();
             config.block_config = vec![2, 2];
             config.final_norm = final_norm;
             let architecture = Architecture::new(&config).unwrap();
-            let mut state = initialize(&architecture, 3, InitMode::FanIn);
-            state.get_mut("classifier.bias").unwrap().data.fill(0.25);
+            let state = initialize(&architecture, 3, InitMode::FanIn);
             let predictor = Predictor::new(&config, &state).unwrap();
             let data: Vec<f32> = (0..3 * 16 * 16).map(|i| (i % 37) as f32 / 37.0).collect();
             let input = Input {
@@ -308,13 +290,6 @@ mod tests {
                 batch: 1,
                 spatial: [1, 16, 16],
             };
-            let last = if final_norm { "relu5" } else { "denseblock2" };
-            let output = predictor.run_with_taps(input, &[last]).unwrap();
-            for (class, &logit) in output.logits.iter().enumerate() {
-                let map = class_map(class, &output.taps[0], &state).unwrap();
-                let mean = map.iter().sum::<f32>() / map.len() as f32;
-                assert!((mean + 0.25 - logit).abs() < 1e-5, "{mean} {logit}");
-            }
             let picture = Picture {
                 data: &data,
                 channels: 3,

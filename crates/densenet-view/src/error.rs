@@ -1,6 +1,6 @@
 //! What can go wrong when a network is shown.
 
-use densenet::NetworkError;
+use densenet::{NetworkError, explain::ExplainError};
 use densenet_spec::ConfigError;
 
 /// Why a network could not be shown.
@@ -12,6 +12,9 @@ pub enum ViewError {
     /// The network could not be run.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The answer could not be explained.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     /// The network's answer is not a number.
     #[error("{file}: the network's answer is not finite — check the model with another image")]
     NonFinite {
@@ -48,6 +51,7 @@ impl ViewError {
         match self {
             ViewError::Config(_) => 2,
             ViewError::Network(error) => error.exit_code(),
+            ViewError::Explain(error) => error.exit_code(),
             ViewError::NonFinite { .. } => 6,
             ViewError::Graph { .. } => 7,
             ViewError::Serve { .. } => 5,
