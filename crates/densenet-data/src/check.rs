@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::dataset::Dataset;
-use crate::decoded::{DecodedImage, Samples};
+use crate::cache::Steady;
+use crate::dataset::{Dataset, Stage};
 use crate::error::DataError;
 use crate::preprocessing::Preprocessing;
 use crate::split::Split;
@@ -118,10 +118,11 @@ pub fn check(
 }
 
 fn look(dataset: &Dataset, preprocessing: &Preprocessing, index: usize) -> Result<Seen, DataError> {
-    let image = dataset.decode(index)?;
-    let fitted = preprocessing
-        .fit(&image)
-        .map_err(|e| e.at(&dataset.describe(index)))?;
+    let Steady {
+        image: fitted,
+        kind,
+        hash,
+    } = dataset.prepared(index, preprocessing, Stage::Fitted)?;
     let training = dataset.split_of(index) == Some(Split::Train);
     let moments = training.then(|| {
         let plain = Preprocessing {
@@ -142,32 +143,11 @@ fn look(dataset: &Dataset, preprocessing: &Preprocessing, index: usize) -> Resul
         (values.len() / fitted.channels(), sums, squares)
     });
     Ok(Seen {
-        kind: kind(&image),
+        kind,
         size: fitted.spatial(),
-        hash: image.content_hash(),
+        hash,
         moments,
     })
-}
-
-fn kind(image: &DecodedImage) -> String {
-    let depth = match image.samples() {
-        Samples::U8(_) => "8-bit",
-        Samples::U16(_) => "16-bit",
-        Samples::F32(_) => "float",
-    };
-    if image.is_volume() {
-        return match image.channels() {
-            1 => format!("{depth} volume"),
-            n => format!("{depth} volume with {n} channels"),
-        };
-    }
-    let colour = match image.channels() {
-        1 => "grey",
-        2 => "grey with alpha",
-        3 => "RGB",
-        _ => "RGB with alpha",
-    };
-    format!("{depth} {colour}")
 }
 
 /// Combine in the order of the samples, so that sums come out the same for any number of threads.

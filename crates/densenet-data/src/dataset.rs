@@ -32,9 +32,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{DiskCache, Steady};
 use crate::decode;
 use crate::decoded::{DecodedImage, Fnv, Samples};
 use crate::error::DataError;
+use crate::preprocessing::Preprocessing;
 use crate::split::{Split, SplitOptions};
 use crate::volume::{self, Space};
 
@@ -114,6 +116,16 @@ pub struct Dataset {
     stores: Arc<Vec<Store>>,
     by_split: [Vec<usize>; 3],
     notes: Vec<String>,
+    cache: Option<Arc<DiskCache>>,
+}
+
+/// How far a sample is prepared: as far as it is the same each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Up to the change of size, which is random.
+    Converted,
+    /// All but the last step.
+    Fitted,
 }
 
 impl Dataset {
@@ -269,6 +281,56 @@ impl Dataset {
                 }
                 DecodedImage::new(&store.place, store.spatial, store.channels, samples)
             }
+        }
+    }
+
+    /// From now on, prepared samples that come from files are kept in `cache`, and looked up there first.
+    pub fn keep_in(&mut self, cache: Option<Arc<DiskCache>>) {
+        self.cache = cache;
+    }
+
+    /// The folder that prepared samples are kept in.
+    pub fn cache(&self) -> Option<&Arc<DiskCache>> {
+        self.cache.as_ref()
+    }
+
+    /// One sample, prepared up to `stage`: from the [cache](Self::keep_in), or decoded.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and what preprocessing refuses.
+    pub(crate) fn prepared(
+        &self,
+        index: usize,
+        preprocessing: &Preprocessing,
+        stage: Stage,
+    ) -> Result<Steady, DataError> {
+        let make = || {
+            let decoded = self.decode(index)?;
+            let image = match stage {
+                Stage::Converted => preprocessing.convert_channels(&decoded),
+                Stage::Fitted => preprocessing.fit(&decoded),
+            };
+            Ok(Steady {
+                image: image.map_err(|e| e.at(&self.describe(index)))?,
+                kind: decoded.kind(),
+                hash: decoded.content_hash(),
+            })
+        };
+        let source = self.samples.get(index).map(|s| &s.source);
+        let files = match (&self.cache, source) {
+            (Some(_), Some(Source::File(path))) => vec![path.clone()],
+            (Some(_), Some(Source::Volume(paths))) => {
+                let mut files = Vec::new();
+                for path in paths {
+                    files.extend(volume::files(path)?);
+                }
+                files
+            }
+            _ => return make(),
+        };
+        match &self.cache {
+            Some(cache) => cache.get(&files, &preprocessing.recipe(stage), make),
+            None => make(),
         }
     }
 

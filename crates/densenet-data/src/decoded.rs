@@ -168,6 +168,28 @@ impl DecodedImage {
         !self.is_volume() && (self.channels == 2 || self.channels == 4)
     }
 
+    /// In words, such as `8-bit RGB`.
+    pub(crate) fn kind(&self) -> String {
+        let depth = match self.samples {
+            Samples::U8(_) => "8-bit",
+            Samples::U16(_) => "16-bit",
+            Samples::F32(_) => "float",
+        };
+        if self.is_volume() {
+            return match self.channels {
+                1 => format!("{depth} volume"),
+                n => format!("{depth} volume with {n} channels"),
+            };
+        }
+        let colour = match self.channels {
+            1 => "grey",
+            2 => "grey with alpha",
+            3 => "RGB",
+            _ => "RGB with alpha",
+        };
+        format!("{depth} {colour}")
+    }
+
     /// A 64-bit FNV-1a hash of shape and samples: equal images have equal hashes.
     pub fn content_hash(&self) -> u64 {
         let mut hash = Fnv::new();

@@ -14,17 +14,19 @@
 //! - [`Preprocessing`] turns a picture into numbers; it is stored in the model, so prediction does what training did.
 //! - [`Augmentation`] is a short text such as `crop:4,hflip`.
 //! - [`Loader`] delivers batches, the same ones for any number of threads and wherever a run is resumed.
+//! - [`DiskCache`] keeps prepared samples from run to run, in a folder that the user names.
 //! - [`npy`] reads and writes raw arrays.
 //!
 //! Letters: `n` sample, `d` depth, `h` height, `w` width, `c` channel; sizes are `[depth, height, width]`, a picture
 //! has depth 1; data is channels last.
 //!
 //! # Promises
-//! Opening any file runs no code, reads no other file, and stays within stated limits of memory. Nothing is written.
+//! Opening any file runs no code and stays within stated limits of memory. No other file is read, but for the file of numbers
+//! beside a `.mhd` or `.nhdr` header. Nothing is written, but into the folder of a [`DiskCache`].
 //! Everything random is a pure function of (seed, epoch, sample, operation), see [`random`].
 //!
 //! # Not here
-//! NIfTI and DICOM volumes, several labels an image, detection and segmentation. Volumes come as `.npz`.
+//! Several labels an image, detection and segmentation.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -46,6 +48,7 @@
 //! ```
 
 pub mod augmentation;
+pub mod cache;
 pub mod check;
 pub mod dataset;
 pub mod decode;
@@ -61,6 +64,7 @@ pub mod split;
 pub mod volume;
 
 pub use augmentation::{Augmentation, SampleKey};
+pub use cache::DiskCache;
 pub use check::{BadFile, Inspection, OnError, check};
 pub use dataset::{Dataset, Format, OpenOptions};
 pub use decode::{decode_bytes, decode_file};

@@ -10,7 +10,7 @@
 //! # Memory
 //! At most `threads + prefetch` batches exist that were not yet taken, and the buffers of
 //! [recycled](Loader::recycle) ones are used again. Prepared samples are kept between epochs while they fit into
-//! `cache_bytes`.
+//! `cache_bytes`; others are prepared again, or read from the data set's [`DiskCache`](crate::DiskCache).
 //!
 //! # The last batch
 //! A last batch of a single sample would give batch normalisation nothing to average in 1×1 feature maps. See
@@ -22,7 +22,7 @@ mod epoch;
 use std::sync::{Arc, Mutex};
 
 use crate::augmentation::{Augmentation, SampleKey};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Stage};
 use crate::error::DataError;
 use crate::preprocessing::Preprocessing;
 use crate::random::{Purpose, shuffle};
@@ -371,14 +371,14 @@ impl Shared {
         };
         let change = (!augmentation.is_none()).then_some((augmentation, key));
         // The part that is the same each time is what the cache keeps.
+        let stage = if augmentation.resizes() {
+            Stage::Converted
+        } else {
+            Stage::Fitted
+        };
         let steady = self.cache.get(index, || {
-            let decoded = self.dataset.decode(index)?;
-            let prepared = if augmentation.resizes() {
-                self.preprocessing.convert_channels(&decoded)
-            } else {
-                self.preprocessing.fit(&decoded)
-            };
-            prepared.map_err(|e| e.at(&self.dataset.describe(index)))
+            let prepared = self.dataset.prepared(index, &self.preprocessing, stage)?;
+            Ok(prepared.image)
         })?;
         let fitted = if augmentation.resizes() {
             &self

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::augmentation::{Augmentation, SampleKey};
+use crate::dataset::Stage;
 use crate::decoded::{DecodedImage, Samples, volume as voxels};
 use crate::error::DataError;
 use crate::resample::{self, Filter, PixelBox};
@@ -339,6 +340,17 @@ impl Preprocessing {
             ));
         }
         Ok(out)
+    }
+
+    /// All that a sample prepared up to `stage` depends on, beside its files.
+    pub(crate) fn recipe(&self, stage: Stage) -> Vec<u8> {
+        let plain = Preprocessing {
+            // The last step is not part of it.
+            mean: vec![0.0; self.channels],
+            std: vec![1.0; self.channels],
+            ..self.clone()
+        };
+        format!("{stage:?}{}", plain.to_value()).into_bytes()
     }
 
     /// The first step alone: what a cache keeps when the crop is random.

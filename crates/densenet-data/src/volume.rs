@@ -3,6 +3,7 @@
 //! | kind | recognised by | read |
 //! |---|---|---|
 //! | NIfTI-1, NIfTI-2 | its mark; gzipped or not | all whole and floating types, RGB; further dimensions are channels |
+//! | NRRD, MetaImage | their first line | whole and floating types, raw, gzip (NRRD) or zlib (MetaImage) |
 //! | NumPy | its mark | `[d, h, w]`, or up to four channels last |
 //! | DICOM file | its mark | one or many frames |
 //! | DICOM folder | DICOM files directly in it | the slices of one series |
@@ -14,9 +15,12 @@
 //! before anything is allocated.
 
 mod dicom;
+mod metaimage;
 mod nifti;
+mod nrrd;
 mod numbers;
 mod numpy;
+mod raster;
 pub(crate) mod space;
 mod stored;
 
@@ -34,7 +38,9 @@ pub const MAX_VALUES: usize = 1 << 28;
 pub const MAX_CHANNELS: usize = 64;
 
 /// File name endings that mean a volume, in lower case.
-pub const EXTENSIONS: [&str; 6] = [".nii", ".nii.gz", ".npy", ".dcm", ".dicom", ".ima"];
+pub const EXTENSIONS: [&str; 10] = [
+    ".nii", ".nii.gz", ".npy", ".dcm", ".dicom", ".ima", ".nrrd", ".nhdr", ".mha", ".mhd",
+];
 
 /// Whether the file's name ends like a volume's.
 pub fn has_volume_extension(path: &Path) -> bool {
@@ -63,6 +69,31 @@ pub fn is_series(path: &Path) -> Result<bool, DataError> {
 /// The patient that a DICOM file or series names; nothing for other kinds.
 pub(crate) fn patient(path: &Path) -> Option<String> {
     dicom::patient(path)
+}
+
+/// All files that a volume is read from: itself, the slices of a folder, the file of numbers beside a header.
+///
+/// # Errors
+/// Input/output, where the folder or the header cannot be read.
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if path.is_dir() {
+        return dicom::files(path);
+    }
+    let mut files = vec![path.to_path_buf()];
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    if name.ends_with(".mhd") || name.ends_with(".nhdr") {
+        let place = path.display().to_string();
+        let stored = Stored::open(path, &place)?;
+        let apart = if nrrd::recognises(stored.head()) {
+            nrrd::apart(stored)
+        } else {
+            metaimage::apart(stored)
+        };
+        // Where the header is broken, or the file is missing, reading says so.
+        let apart = apart.ok().flatten().map(|name| path.with_file_name(name));
+        files.extend(apart.filter(|path| path.is_file()));
+    }
+    Ok(files)
 }
 
 /// Read a volume: a file, or a folder with a DICOM series.
@@ -190,6 +221,10 @@ fn decode(stored: Stored<'_>) -> Result<DecodedImage, DataError> {
         nifti::read(stored)
     } else if numpy::recognises(head) {
         numpy::read(stored)
+    } else if nrrd::recognises(head) {
+        nrrd::read(stored)
+    } else if metaimage::recognises(head) {
+        metaimage::read(stored)
     } else {
         Err(unknown(stored.place(), head))
     }
@@ -197,20 +232,16 @@ fn decode(stored: Stored<'_>) -> Result<DecodedImage, DataError> {
 
 fn unknown(place: &str, head: &[u8]) -> DataError {
     let kind = match head {
-        [b'N', b'R', b'R', b'D', ..] => "an NRRD file, which is not read here",
         [b'C', b'D', b'F', ..] | [0x89, b'H', b'D', b'F', ..] => {
             "a MINC file, which is not read here"
         }
         [0, 0, 0, 1, ..] => "an MGH file, which is not read here",
-        _ if head.starts_with(b"ObjectType") || head.starts_with(b"NDims") => {
-            "a MetaImage file, which is not read here"
-        }
         _ => "not a volume: its first bytes are those of no known format",
     };
     DataError::data(
         place,
         kind,
-        "convert it to NIfTI (.nii, .nii.gz); NumPy arrays and DICOM files with their preamble are read, too",
+        "convert it to NIfTI (.nii, .nii.gz); NRRD, MetaImage, NumPy arrays and DICOM files with their preamble are read, too",
     )
 }
 

@@ -82,6 +82,7 @@ pub(super) fn assemble(found: Found, options: &OpenOptions) -> Result<Dataset, D
         stores: Arc::new(stores),
         by_split,
         notes,
+        cache: None,
     })
 }
 

@@ -224,7 +224,20 @@ impl VolumeSteps {
         if size.spatial() == spatial {
             return Ok(volume);
         }
-        let middle = spatial.map(|n| n as f64 / 2.0);
+        let middle = match self.size {
+            // MONAI's `ResizeWithPadOrCrop`: of an odd number of voxels, the one more is cut off before an even size and
+            // put on behind.
+            Some(VolumeSize::Crop(size)) => std::array::from_fn(|axis| {
+                let (n, size) = (spatial[axis] as isize, size[axis] as isize);
+                let first = if size <= n {
+                    n / 2 - size / 2
+                } else {
+                    -((size - n) / 2)
+                };
+                first as f64 + size as f64 / 2.0
+            }),
+            _ => spatial.map(|n| n as f64 / 2.0),
+        };
         self.cut(&volume, middle, spatial.map(|n| n as f64))
     }
 

@@ -215,7 +215,7 @@ pub(super) fn read_folder(folder: &Path, place: &str) -> Result<DecodedImage, Da
 }
 
 /// The DICOM files directly in a folder, in order of their names; `DICOMDIR` and hidden files are no slices.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let io = |e: std::io::Error| DataError::io(folder, &e);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {

@@ -13,6 +13,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("two.nii", nifti("kind_u2.nii")),
         ("one.nii.gz", packed(&nifti("kind_i2.nii"))),
         ("slice.dcm", file(0, [0.0; 3], 1.0)),
+        ("raw.nrrd", nifti("../formats/nrrd_i2.nrrd")),
+        ("gzip.nrrd", nifti("../formats/nrrd_u1.nrrd")),
+        ("raw.mha", nifti("../formats/meta_i2.mha")),
+        ("zlib.mha", nifti("../formats/meta_u1.mha")),
     ]
 }
 
@@ -89,7 +93,7 @@ fn what_a_header_announces_must_be_there() {
         (with(108, &4f32.to_le_bytes()), "within the header"),
         (with(344, b"ni1\0"), "pair of files"),
         (with(344, b"xxxx"), "an Analyze file"),
-        (b"NRRD0004\n".to_vec(), "an NRRD file"),
+        (b"NRRD0004\n".to_vec(), "announces sizes"),
         (vec![7; 500], "not a volume"),
         (Vec::new(), "empty (0 bytes)"),
     ] {

@@ -4,6 +4,7 @@
 
 mod damage;
 mod dicom;
+mod formats;
 mod sets;
 mod steps;
 
