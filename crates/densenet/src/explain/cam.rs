@@ -3,7 +3,7 @@
 use densenet_spec::{Architecture, Op};
 use densenet_weights::StateDict;
 
-use super::{ExplainError, Map};
+use super::{ExplainError, Map, single};
 use crate::{Feature, Input, NetworkError, Predictor};
 
 /// Where the evidence for class `k` lies in a single input.
@@ -29,9 +29,7 @@ pub fn class_activation_map(
     input: Input<'_>,
     class: usize,
 ) -> Result<Map, ExplainError> {
-    if input.batch != 1 {
-        return Err(ExplainError::Batch { found: input.batch });
-    }
+    single(&input)?;
     let head = ClassActivation::new(predictor.architecture(), state)?;
     let output = predictor.run_with_taps(input, &[head.layer()])?;
     match output.taps.first() {
@@ -102,7 +100,7 @@ impl<'a> ClassActivation<'a> {
     /// The map of `class` over the output of [`ClassActivation::layer`], for one `sample` of its batch.
     ///
     /// # Errors
-    /// There is no such class or sample, or the features are another layer's.
+    /// There is no such class or sample, the features are another layer's, or the map is not finite.
     pub fn map(
         &self,
         features: &Feature,
@@ -126,10 +124,11 @@ impl<'a> ClassActivation<'a> {
             let sum: f64 = products.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
             sum as f32
         };
-        Ok(Map {
+        let map = Map {
             shape: [depth, height, width],
             data: pixels.chunks_exact(channels.max(1)).map(dot).collect(),
-        })
+        };
+        map.finite("the class activation map")
     }
 }
 

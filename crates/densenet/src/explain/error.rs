@@ -22,6 +22,31 @@ pub enum ExplainError {
         /// Samples of the input.
         found: usize,
     },
+    /// A box does not fit into the input, or does not move.
+    #[error(
+        "a box of {window:?} pixels in steps of {stride:?} over an input of {spatial:?}: the box must fit, and steps are at least 1"
+    )]
+    Window {
+        /// The box, `[depth, height, width]`.
+        window: [usize; 3],
+        /// Its steps.
+        stride: [usize; 3],
+        /// The input.
+        spatial: [usize; 3],
+    },
+    /// The baseline does not have a finite number for each channel.
+    #[error(
+        "a baseline of {found} values: needs a finite number for each of the {channels} channels"
+    )]
+    Baseline {
+        /// Numbers given.
+        found: usize,
+        /// Channels of the input.
+        channels: usize,
+    },
+    /// An integral of no steps.
+    #[error("0 steps: a path needs at least one")]
+    Steps,
     /// The features are not those that the classifier reads.
     #[error(
         "features of {found} channels, while the classifier reads {expected} — take the layer `{layer}`"
@@ -47,7 +72,10 @@ impl ExplainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ExplainError::Network(error) => error.exit_code(),
-            ExplainError::Class { .. } => 2,
+            ExplainError::Class { .. }
+            | ExplainError::Window { .. }
+            | ExplainError::Baseline { .. }
+            | ExplainError::Steps => 2,
             ExplainError::Batch { .. } | ExplainError::Features { .. } => 70,
             ExplainError::NonFinite { .. } => 6,
         }

@@ -1,5 +1,7 @@
 //! One number for each pixel.
 
+use super::ExplainError;
+
 /// A map over an input or over the features that were made of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
@@ -25,6 +27,16 @@ impl Map {
         match range[0] <= range[1] {
             true => range,
             false => [0.0; 2],
+        }
+    }
+
+    /// The map itself, if all of it is finite.
+    pub(super) fn finite(self, what: &str) -> Result<Map, ExplainError> {
+        match self.data.iter().all(|v| v.is_finite()) {
+            true => Ok(self),
+            false => Err(ExplainError::NonFinite {
+                what: what.to_string(),
+            }),
         }
     }
 
