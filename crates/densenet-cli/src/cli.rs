@@ -31,7 +31,7 @@ enum Command {
     Init(init::Init),
     Import(import::Import),
     Export(export::Export),
-    Check(check::Check),
+    Check(Box<check::Check>),
     Train(Box<train::Train>),
     Eval(eval::Eval),
     Predict(predict::Predict),

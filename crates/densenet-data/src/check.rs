@@ -227,11 +227,21 @@ impl Inspection {
             ));
         }
         if let Some(&(a, b)) = self.leaks.first() {
+            let name = |index: usize| {
+                let split = dataset.split_of(index).map_or("", Split::name);
+                format!("`{}` ({split})", dataset.describe(index))
+            };
+            let what = if dataset.is_volumes() {
+                "volumes"
+            } else {
+                "images"
+            };
             notes.push(format!(
-                "{} images occur in more than one split (`{}` is `{}`): results on them will look too good",
+                "{} {what} occur in more than one split, the first: {} is {}; results on them will look too good — keep \
+                 each in one split, or give its copies one group in a manifest",
                 self.leaks.len(),
-                dataset.describe(a),
-                dataset.describe(b)
+                name(b),
+                name(a),
             ));
         }
         notes

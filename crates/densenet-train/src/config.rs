@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use densenet_data::{
-    Augmentation, NonFiniteVoxels, Normalize, OnError, OpenOptions, Orientation, Preprocessing,
-    SplitOptions,
+    Augmentation, DiskCache, NonFiniteVoxels, Normalize, OnError, OpenOptions, Orientation,
+    Preprocessing, SplitOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,10 @@ pub struct TrainConfig {
     pub loader_threads: Option<usize>,
     /// Memory for prepared images kept between epochs, in MiB.
     pub cache_mb: usize,
+    /// A folder in which prepared images are kept from run to run.
+    pub cache_dir: Option<PathBuf>,
+    /// The most that folder may take, in MiB.
+    pub cache_dir_mb: usize,
 
     // ---- network
     /// A preset, `digits`, or a model file to start from; chosen by the image size where not given.
@@ -216,6 +220,8 @@ impl Default for TrainConfig {
             max_bad: 0.01,
             loader_threads: None,
             cache_mb: 1024,
+            cache_dir: None,
+            cache_dir_mb: 20 << 10,
             model: None,
             memory_efficient: false,
             init: None,
@@ -297,7 +303,7 @@ impl TrainConfig {
                 quarter_turns: 0.5,
                 ..Augmentation::default()
             },
-            epochs: 18,
+            epochs: 9,
             batch_size: 32,
             weight_decay: Some(5e-4),
             schedule: ScheduleKind::OneCycle,
@@ -398,6 +404,18 @@ impl TrainConfig {
             BadFiles::Fail => OnError::Fail,
             BadFiles::Skip => OnError::Skip { cap: self.max_bad },
         }
+    }
+
+    /// The folder of prepared images, if there is to be one.
+    ///
+    /// # Errors
+    /// Input/output, where it cannot be made or written.
+    pub(crate) fn disk_cache(&self) -> Result<Option<DiskCache>, densenet_data::DataError> {
+        let Some(folder) = &self.cache_dir else {
+            return Ok(None);
+        };
+        let max_bytes = (self.cache_dir_mb as u64).saturating_mul(1 << 20);
+        Ok(Some(DiskCache::open(folder, max_bytes)?))
     }
 
     /// Threads that prepare images.

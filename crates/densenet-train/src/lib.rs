@@ -82,4 +82,4 @@ pub use optimizer::{Optimizer, OptimizerKind, Rule, Segment};
 pub use report::Reporter;
 pub use schedule::{Schedule, ScheduleKind};
 pub use stop::{StopFlag, install_signal_handlers};
-pub use train::{Outcome, Summary, resume, train};
+pub use train::{Finding, Outcome, Preflight, Summary, preflight, resume, train};

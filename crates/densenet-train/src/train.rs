@@ -24,6 +24,7 @@ use crate::{
 
 mod prepare;
 
+pub use prepare::{Finding, Preflight, preflight};
 use prepare::{Prepared, Source};
 
 /// How a call of [`train`] or [`resume`] ended.

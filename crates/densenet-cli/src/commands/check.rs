@@ -4,34 +4,41 @@ use std::path::PathBuf;
 
 use clap::Args;
 use densenet_data::{
-    Dataset, DecodedImage, Inspection, OpenOptions, Preprocessing, Samples, Split, check,
-    decode_volume, npy,
+    DecodedImage, Samples, Split, decode_volume, npy,
     volume::{has_volume_extension, is_dicom_file, is_series},
 };
-use densenet_spec::{Architecture, Op};
-use densenet_train::preprocessing_of;
-use densenet_weights::{Model, atomic};
+use densenet_spec::Architecture;
+use densenet_train::{Finding, Layer, Preflight, TrainConfig, install_signal_handlers, preflight};
+use densenet_weights::atomic;
 use serde_json::json;
+use toml::{Table, Value};
 
+use super::train::keys;
 use crate::{
-    failure::{DATA, Failure},
-    machine,
-    options::{model, number::positive, run::RunOptions},
-    output::{self, counted, grouped, pairs, shape},
+    failure::{BUG, DATA, Failure},
+    options::{config::ConfigOptions, number::whole, run::RunOptions, train::DataOptions},
+    output::{self, grouped, pairs, shape},
+    table::wrap,
 };
 
 /// Look at data before training on it, or at one volume
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Check {
-    /// What `train` takes, or a single volume: a .nii, .npy or DICOM file, or a folder of DICOM slices
+    /// What `train` takes, or a single volume: a NIfTI, NRRD, MetaImage, .npy or DICOM file, or a folder of DICOM slices
     data: PathBuf,
-    /// The model file or preset that is to be trained or used
+    /// A file of options, as `train` takes it
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// The preset or model file that training is to start from [default: as `train` chooses it]
     #[arg(long, value_name = "PRESET|MODEL")]
     model: Option<String>,
-    /// Samples in a forward pass
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
-    batch_size: usize,
+    /// The model file's classifier will be drawn anew
+    #[arg(long)]
+    replace_head: bool,
+    /// Samples in a forward pass [default: 32]
+    #[arg(long, value_name = "N", value_parser = whole)]
+    batch_size: Option<usize>,
     /// Write a single volume's values as read, [depth, height, width, channels], to a .npy file
     #[arg(long, value_name = "FILE.npy")]
     dump: Option<PathBuf>,
@@ -40,30 +47,22 @@ pub struct Check {
     json: bool,
     #[command(flatten)]
     run: RunOptions,
+    #[command(flatten)]
+    data_options: DataOptions,
+    #[command(flatten)]
+    network: ConfigOptions,
 }
 
 const AFTER_HELP: &str = "\
-Nothing is changed and nothing is trained. Findings come with their cure; the exit code is 3 if training would be refused.
+Nothing is trained: it is the look that `train` takes first, with the same options. Findings come with their cure; the exit
+code is 3 if training would be refused.
 
 Examples:
   densenet check scans/
+  densenet check scans/ --model densenet121 --spacing 1.5 --image-size 96 --fit crop --batch-size 4
   densenet check scans/ --model runs/scans-1/best.safetensors
   densenet check brain.nii.gz
   densenet check dicom/series3/ --dump series3.npy";
-
-/// One thing worth knowing, and what to do about it.
-struct Finding {
-    /// Whether training would be refused.
-    fatal: bool,
-    text: String,
-}
-
-/// Samples of the largest class for one of the smallest, beyond which a hint is due.
-const UNBALANCED: usize = 5;
-/// So many findings of one kind are listed.
-const SHOWN: usize = 20;
-/// Values per channel that batch norm should see at least.
-const STEADY: usize = 8;
 
 impl Check {
     /// Looks, and says what was found.
@@ -122,194 +121,84 @@ impl Check {
     }
 
     fn dataset(&self) -> Result<(), Failure> {
-        let model = match &self.model {
-            Some(name) => match model::Source::find(name)? {
-                model::Source::File(path) => Some(model::load(&path)?),
-                model::Source::Preset(_) => None,
-            },
-            None => None,
+        let config = TrainConfig::layered(&self.layers()?)?;
+        let stop = install_signal_handlers()
+            .map_err(|error| Failure::new(BUG, format_args!("signals: {error} — report this")))?;
+        let mut reporter = output::reporter();
+        let found = preflight(&config, &mut *reporter, &stop)?;
+        drop(reporter);
+        let Some(found) = found else {
+            let signal = u8::try_from(128 + stop.raised().unwrap_or(2)).unwrap_or(130);
+            return Err(Failure::new(
+                signal,
+                "check: stopped — start it again",
+            ));
         };
-        let options = OpenOptions {
-            classes: model.as_ref().and_then(|m| m.classes.clone()),
-            ..OpenOptions::default()
-        };
-        let dataset = Dataset::open(&self.data, &options)?;
-        let preprocessing = match &model {
-            Some(model) if model.preprocessing.is_some() => preprocessing_of(model)?,
-            _ if dataset.is_volumes() => Preprocessing::suggest_volume(&dataset, None, None),
-            _ => Preprocessing::suggest(&dataset, None, None),
-        };
-        let threads = self
-            .run
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-        let Some(inspection) = check(&dataset, &preprocessing, threads, &|_, _| true)? else {
-            return Ok(());
-        };
-        let mut findings = self.findings(&dataset, &inspection, &preprocessing);
-        if let (Some(architecture), Some((&spatial, _))) = (
-            self.architecture(model.as_ref(), &dataset, &preprocessing)?,
-            inspection.sizes.first_key_value(),
-        ) {
-            self.network(&architecture, spatial, &mut findings)?;
-        }
-        self.tell(&dataset, &inspection, &findings)?;
-        match findings.iter().any(|f| f.fatal) {
+        self.tell(&found)?;
+        match found.findings.iter().any(Finding::is_refusal) {
             true => Err(Failure::silent(DATA)),
             false => Ok(()),
         }
     }
 
-    /// The network that was named, as this data would have it.
-    fn architecture(
-        &self,
-        model: Option<&Model>,
-        dataset: &Dataset,
-        preprocessing: &Preprocessing,
-    ) -> Result<Option<Architecture>, Failure> {
-        let config = match (model, &self.model) {
-            (Some(model), _) => model.config.clone(),
-            (None, None) => return Ok(None),
-            (None, Some(name)) => {
-                let dims = if preprocessing.volume.is_some() { 3 } else { 2 };
-                densenet_spec::DenseNetConfig {
-                    num_classes: dataset.classes().len(),
-                    in_channels: preprocessing.channels,
-                    ..densenet_spec::preset(name)?.config(dims)?
-                }
-            }
-        };
-        Ok(Some(Architecture::new(&config)?))
+    /// The file and the command line, as `train` would read them.
+    fn layers(&self) -> Result<Vec<Layer>, Failure> {
+        let mut layers = Vec::new();
+        if let Some(path) = &self.config {
+            layers.push(Layer::read(path)?);
+        }
+        let mut table = Table::new();
+        let text = |value: &str| Value::String(value.to_string());
+        table.insert("data".into(), text(&self.data.to_string_lossy()));
+        if let Some(model) = &self.model {
+            table.insert("model".into(), text(model));
+        }
+        if let Some(size) = self.batch_size {
+            let size = i64::try_from(size).unwrap_or(i64::MAX);
+            table.insert("batch_size".into(), Value::Integer(size));
+        }
+        if self.replace_head {
+            table.insert("replace_head".into(), Value::Boolean(true));
+        }
+        if self.data_options.no_augment {
+            table.insert("augment".into(), text("none"));
+        }
+        if let Some(threads) = self.run.threads {
+            let threads = i64::try_from(threads).unwrap_or(1);
+            table.insert("loader_threads".into(), Value::Integer(threads));
+        }
+        table.extend(keys(&self.data_options)?);
+        table.extend(keys(&self.network.file()?)?);
+        layers.push(Layer {
+            origin: "command line".into(),
+            table,
+        });
+        Ok(layers)
     }
 
-    fn findings(
-        &self,
-        dataset: &Dataset,
-        inspection: &Inspection,
-        preprocessing: &Preprocessing,
-    ) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut add = |fatal, text: String| findings.push(Finding { fatal, text });
-        for note in dataset.notes() {
-            add(false, note.clone());
-        }
-        for bad in inspection.bad.iter().take(SHOWN) {
-            add(true, bad.error.to_string());
-        }
-        if inspection.bad.len() > SHOWN {
-            add(
-                true,
-                format!(
-                    "and {} more that cannot be used",
-                    inspection.bad.len() - SHOWN
-                ),
-            );
-        }
-        if inspection.bad.is_empty()
-            && let Err(error) = inspection.accept(dataset, densenet_data::OnError::Fail)
-        {
-            add(true, error.to_string());
-        }
-        for note in inspection.notes(dataset, preprocessing) {
-            add(false, note);
-        }
-        for &(a, b) in inspection.leaks.iter().take(SHOWN) {
-            add(
-                false,
-                format!(
-                    "{}: the same as {} in another split — keep it in one of them",
-                    dataset.describe(b),
-                    dataset.describe(a)
-                ),
-            );
-        }
-        let counts = dataset.class_counts(Split::Train);
-        let named = || dataset.classes().iter().zip(&counts);
-        if let (Some((rare, &few)), Some((common, &many))) = (
-            named().min_by_key(|(_, n)| **n),
-            named().max_by_key(|(_, n)| **n),
-        ) && many > UNBALANCED * few.max(1)
-        {
-            add(
-                false,
-                format!(
-                    "{common} has {many} training samples, {rare} has {few} — add some, or give --class-weights balanced and --monitor macro_auroc"
-                ),
-            );
-        }
-        findings
-    }
-
-    /// What the network asks of a sample's size and of the machine.
-    fn network(
-        &self,
-        architecture: &Architecture,
-        spatial: [usize; 3],
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), Failure> {
-        let least = architecture.min_input();
-        if spatial.iter().zip(least).any(|(n, least)| *n < least) {
-            findings.push(Finding {
-                fatal: true,
-                text: format!(
-                    "samples of {} are smaller than the {} that the network needs — give a larger --image-size, or a network with --stem small",
-                    shape(&spatial),
-                    shape(&least)
-                ),
-            });
-            return Ok(());
-        }
-        let trace = architecture
-            .trace(spatial)
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        let norms = architecture.layers().iter().zip(&trace.layers);
-        let fewest = norms
-            .filter(|(layer, _)| layer.op == Op::BatchNorm)
-            .map(|(layer, shape)| (&layer.name, shape.spatial.iter().product::<usize>()))
-            .min_by_key(|(_, n)| *n);
-        if let Some((name, values)) = fewest
-            && values * self.batch_size < STEADY
-        {
-            findings.push(Finding {
-                fatal: values * self.batch_size < 2,
-                text: format!(
-                    "{name} sees {} a channel in a batch of {} — give a larger --batch-size or --image-size",
-                    counted(values * self.batch_size, "value"),
-                    self.batch_size
-                ),
-            });
-        }
-        let memory = densenet::memory::estimate(architecture, spatial, self.batch_size)?;
-        if let Some(free) = machine::available_bytes()
-            && memory.train_bytes as u64 > free
-        {
-            findings.push(Finding {
-                fatal: false,
-                text: format!(
-                    "a training step of {} samples takes {}, {} are free — give a smaller --batch-size with --accumulate, or --memory-efficient ({})",
-                    self.batch_size,
-                    output::bytes(memory.train_bytes as u64),
-                    output::bytes(free),
-                    output::bytes(memory.train_memory_efficient_bytes as u64)
-                ),
-            });
-        }
-        Ok(())
-    }
-
-    fn tell(
-        &self,
-        dataset: &Dataset,
-        inspection: &Inspection,
-        findings: &[Finding],
-    ) -> Result<(), Failure> {
+    fn tell(&self, found: &Preflight) -> Result<(), Failure> {
+        let Preflight {
+            dataset,
+            inspection,
+            findings,
+            ..
+        } = found;
         let counts = |split| dataset.indices(split).len();
+        let parameters = match &found.network {
+            Some(network) => Some(Architecture::new(network)?.num_parameters()),
+            None => None,
+        };
         if self.json {
             let sizes: Vec<_> = inspection
                 .sizes
                 .iter()
                 .map(|(size, (n, _))| json!({"size": size, "samples": n}))
                 .collect();
+            let kind = |finding: &Finding| match finding {
+                Finding::Note(_) => "note",
+                Finding::Warning(_) => "warning",
+                Finding::Refused(_) => "refused",
+            };
             return output::print_json(&json!({
                 "data": self.data.display().to_string(),
                 "samples": dataset.len(),
@@ -320,8 +209,11 @@ impl Check {
                 "sizes": sizes,
                 "mean": inspection.mean,
                 "std": inspection.std,
+                "input": found.input,
+                "parameters": parameters,
+                "train_step_bytes": found.memory.map(|m| m.train_bytes),
                 "bad": inspection.bad.iter().map(|b| b.error.to_string()).collect::<Vec<_>>(),
-                "findings": findings.iter().map(|f| json!({"refused": f.fatal, "text": f.text})).collect::<Vec<_>>(),
+                "findings": findings.iter().map(|f| json!({"kind": kind(f), "text": f.text()})).collect::<Vec<_>>(),
             }));
         }
         let kinds: Vec<String> = inspection
@@ -331,18 +223,38 @@ impl Check {
             .collect();
         let sizes: Vec<String> = inspection.sizes.keys().map(|size| shape(size)).collect();
         let split = Split::ALL.map(|split| format!("{} {split}", grouped(counts(split) as u64)));
-        let mut text = pairs(
-            &[
-                ("Samples".into(), split.join(", ")),
-                ("Kinds".into(), kinds.join(", ")),
-                ("Prepared to".into(), sizes.join(", ")),
-                ("Classes".into(), dataset.classes().join(", ")),
-            ],
-            output::width(),
-        );
+        let per_class = dataset.class_counts(Split::Train);
+        let classes: Vec<String> = dataset
+            .classes()
+            .iter()
+            .zip(per_class)
+            .map(|(name, n)| format!("{name} ({n})"))
+            .collect();
+        let mut lines = vec![
+            ("Samples".into(), split.join(", ")),
+            ("Kinds".into(), kinds.join(", ")),
+            ("Prepared to".into(), sizes.join(", ")),
+            ("Training".into(), classes.join(", ")),
+        ];
+        if let (Some(parameters), Some(memory)) = (parameters, found.memory) {
+            lines.push((
+                "Network".into(),
+                format!(
+                    "{} parameters; a training step takes {}",
+                    grouped(parameters as u64),
+                    output::bytes(memory.train_bytes as u64)
+                ),
+            ));
+        }
+        let mut text = pairs(&lines, output::width());
         for finding in findings {
-            let mark = if finding.fatal { "refused: " } else { "note: " };
-            text.push_str(&format!("{mark}{}\n", finding.text));
+            let mark = match finding {
+                Finding::Note(_) => "note",
+                Finding::Warning(_) => "warning",
+                Finding::Refused(_) => "refused",
+            };
+            let line = format!("{mark}: {}", finding.text());
+            text.push_str(&wrap(&line, output::width(), 2));
         }
         if findings.is_empty() {
             text.push_str("nothing to complain about\n");

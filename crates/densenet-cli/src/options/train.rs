@@ -75,6 +75,12 @@ pub struct DataOptions {
     /// Memory for prepared images kept between epochs, in MiB [default: 1024]
     #[arg(long, value_name = "MIB", value_parser = whole)]
     pub cache_mb: Option<usize>,
+    /// A folder in which prepared images are kept from run to run [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// The most that folder may take, in MiB [default: 20480]
+    #[arg(long, value_name = "MIB", value_parser = whole)]
+    pub cache_dir_mb: Option<usize>,
 }
 
 /// What is trained, from which weights.
@@ -292,6 +298,7 @@ mod tests {
             ("val_split", format!("{}", own.val_split)),
             ("max_bad", format!("{}", own.max_bad)),
             ("cache_mb", format!("{}", own.cache_mb)),
+            ("cache_dir_mb", format!("{}", own.cache_dir_mb)),
         ] {
             let text = help(id);
             assert!(

@@ -16,7 +16,7 @@ use crate::split::Split;
 /// Voxels along each axis.
 pub const SIDE: usize = 28;
 /// Training and test volumes.
-const TRAIN: usize = 960;
+const TRAIN: usize = 1920;
 const TEST: usize = 320;
 /// The seed the set is generated from.
 const SEED: u64 = 0x3D;
@@ -121,7 +121,7 @@ fn distance(class: usize, p: Vector, a: f32, b: f32) -> f32 {
             length(q.map(|v| v.max(0.0))) + q[0].max(q[1]).max(q[2]).min(0.0)
         }
         3 => {
-            let (side, top) = (ring - (0.45 + 0.2 * a), z.abs() - (0.7 + 0.2 * b));
+            let (side, top) = (ring - (0.28 + 0.14 * a), z.abs() - (0.8 + 0.15 * b));
             length([side.max(0.0), top.max(0.0), 0.0]) + side.max(top).min(0.0)
         }
         4 => length([ring - (0.65 + 0.1 * a), z, 0.0]) - (0.17 + 0.08 * b),
@@ -135,7 +135,7 @@ fn distance(class: usize, p: Vector, a: f32, b: f32) -> f32 {
             wire.max(z.abs() - 0.95)
         }
         6 => {
-            let radius = (0.55 + 0.2 * a) * (0.8 - z) / 1.6;
+            let radius = (0.75 + 0.2 * a) * (0.8 - z) / 1.6;
             (0.85 * (ring - radius)).max(z.abs() - 0.8)
         }
         _ => {

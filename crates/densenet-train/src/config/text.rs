@@ -30,6 +30,8 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
             "max_bad",
             "loader_threads",
             "cache_mb",
+            "cache_dir",
+            "cache_dir_mb",
         ],
     ),
     (
@@ -99,6 +101,8 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
 pub(super) const FREE: &[&str] = &[
     "loader_threads",
     "cache_mb",
+    "cache_dir",
+    "cache_dir_mb",
     "memory_efficient",
     "out",
     "save_every",

@@ -12,16 +12,16 @@ use crate::{
     report::Reporter,
     spec::{Architecture, ConcatOrder, DenseNetConfig, Stem},
     stop::StopFlag,
-    weights::{ConfigFile, InitMode, Model, StateDict, initialize},
+    weights::{InitMode, Model, StateDict, initialize},
 };
 
 mod batches;
 mod images;
+mod preflight;
 mod source;
 mod volumes;
 
-use batches::loaders;
-use images::Images;
+pub use preflight::{Finding, Preflight, preflight};
 pub(super) use source::Source;
 
 /// A run that can start.
@@ -37,36 +37,28 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Opens and checks the data, decides on the network, and tries whether they fit; `None` where `stop` was raised.
+    /// Looks at the data and decides on the network; `None` where `stop` was raised.
+    ///
+    /// # Errors
+    /// What the [pre-flight](Preflight) cannot do, and the first finding of it that refuses training.
     pub(super) fn new(
         config: &TrainConfig,
         source: Source,
         reporter: &mut dyn Reporter,
         stop: &StopFlag,
     ) -> Result<Option<Self>, TrainError> {
-        let mut config = config.clone();
-        let Some(images) = Images::new(&config, &source, reporter, stop)? else {
+        let Some(found) = Preflight::new(config, source, reporter, stop)? else {
             return Ok(None);
         };
-        let source = source.settled(&images.preprocessing, reporter);
-        let classes = images.dataset.classes();
-        let network = source.network(&config, classes.len(), &images.preprocessing)?;
-        let architecture = Architecture::new(&network)?;
-        let state = source.weights(&config, &architecture, reporter)?;
-        config.resolve_rates(source.is_model());
-        config.model.get_or_insert_with(|| source.name());
-        config.network = ConfigFile::from(&network);
-        config.preprocessing = Some(images.preprocessing.clone());
-        config.forget_steps();
-        let (train, val) = loaders(&config, &images, &architecture, reporter)?;
+        let (ready, preprocessing) = found.start(reporter)?;
         Ok(Some(Prepared {
-            config,
-            train,
-            val,
-            architecture,
-            state,
-            batches_tracked: source.batches_tracked(),
-            preprocessing: images.preprocessing,
+            config: ready.config,
+            train: ready.train,
+            val: ready.val,
+            architecture: ready.architecture,
+            state: ready.state,
+            batches_tracked: ready.batches_tracked,
+            preprocessing,
         }))
     }
 

@@ -15,10 +15,16 @@ use crate::{
     stop::StopFlag,
 };
 
-/// Images fit to train on.
+/// Images that were looked at.
 pub(super) struct Images {
+    /// Those fit to train on; all, where training is refused.
     pub(super) dataset: Arc<Dataset>,
+    /// All of them.
+    pub(super) whole: Dataset,
     pub(super) preprocessing: Preprocessing,
+    pub(super) inspection: Inspection,
+    /// Why they cannot be trained on.
+    pub(super) refused: Option<TrainError>,
 }
 
 /// So many bad files are named one by one.
@@ -33,7 +39,7 @@ impl Images {
         stop: &StopFlag,
     ) -> Result<Option<Self>, TrainError> {
         let options = config.open_options(source.classes(config));
-        let dataset = match &config.data {
+        let mut dataset = match &config.data {
             None => Dataset::digits(&options)?,
             Some(path) => Dataset::open(Path::new(path), &options)?,
         };
@@ -50,12 +56,24 @@ impl Images {
             volumes::refuse_for_images(config)?;
             sizes(config, source, &dataset, learned.as_ref())?
         };
+        let cache = config.disk_cache()?.map(Arc::new);
+        // Whole samples are no use where each epoch crops them anew.
+        let crops = config.augment.resized_crop.is_some();
+        dataset.keep_in(cache.clone().filter(|_| !crops));
         let Some(inspection) = inspect(config, &dataset, &preprocessing, reporter, stop)? else {
             return Ok(None);
         };
-        let dataset = Arc::new(inspection.accept(&dataset, config.bad_files())?);
-        if config.preprocessing.is_none() && learned.is_none() {
-            (preprocessing.mean, preprocessing.std) = (inspection.mean, inspection.std);
+        dataset.keep_in(cache.clone());
+        if let Some(trouble) = cache.and_then(|cache| cache.trouble()) {
+            reporter.warning(&format!("no more samples are kept on disk: {trouble}"));
+        }
+        let (accepted, refused) = match inspection.accept(&dataset, config.bad_files()) {
+            Ok(accepted) => (accepted, check_classes(config, &dataset).err()),
+            Err(error) => (dataset.clone(), Some(error.into())),
+        };
+        if config.preprocessing.is_none() && learned.is_none() && !inspection.mean.is_empty() {
+            preprocessing.mean.clone_from(&inspection.mean);
+            preprocessing.std.clone_from(&inspection.std);
         }
         for (given, place) in [
             (&config.mean, &mut preprocessing.mean),
@@ -66,10 +84,12 @@ impl Images {
             }
         }
         preprocessing.validate()?;
-        check_classes(config, &dataset)?;
         Ok(Some(Images {
-            dataset,
+            dataset: Arc::new(accepted),
+            whole: dataset,
             preprocessing,
+            inspection,
+            refused,
         }))
     }
 }
