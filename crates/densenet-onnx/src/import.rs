@@ -20,7 +20,7 @@ mod tests;
 use std::path::Path;
 
 use densenet_spec::Architecture;
-use densenet_weights::Model;
+use densenet_weights::{Model, NewHead, NewInput};
 use prost::Message;
 use serde_json::json;
 
@@ -42,6 +42,26 @@ pub struct Imported {
     pub producer: String,
     /// What was converted, unfolded or left out, one sentence each.
     pub notes: Vec<String>,
+}
+
+impl Imported {
+    /// Changes the network's two ends as [`Model::adapt`], and notes it where a foreign graph's changes are kept.
+    ///
+    /// # Errors
+    /// As [`Model::adapt`].
+    pub fn adapt(
+        &mut self,
+        input: Option<NewInput>,
+        head: Option<NewHead>,
+    ) -> Result<(), OnnxError> {
+        self.notes.extend(self.model.adapt(input, head)?);
+        if let Some(provenance) = &mut self.model.provenance
+            && provenance.get(FORMAT).is_some()
+        {
+            provenance["notes"] = json!(self.notes);
+        }
+        Ok(())
+    }
 }
 
 /// Reads a model from the ONNX file at `path`; what was converted on the way, [`import_with_notes`] says.

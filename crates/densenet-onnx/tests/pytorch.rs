@@ -8,6 +8,7 @@ use common::{generated, logits, tiny};
 use densenet_onnx::{import_with_notes, read_graph};
 use densenet_spec::DenseNetConfig;
 use densenet_testkit::{Tolerance, assert_close};
+use densenet_weights::{InputChange, NewHead, NewInput};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,6 +43,31 @@ fn exports_with_their_norms_come_back_bit_by_bit() {
                     .starts_with("pytorch 2.15")
             );
         }
+    }
+}
+
+#[test]
+fn both_ends_can_be_replaced() {
+    for (program, config) in cases() {
+        let mut imported = import_with_notes(&golden(&format!("{program}-new.onnx"))).unwrap();
+        let input = NewInput {
+            in_channels: config.in_channels + 1,
+            change: InputChange::Repeat,
+        };
+        let head = NewHead {
+            num_classes: 7,
+            seed: 1,
+        };
+        imported.adapt(Some(input), Some(head)).unwrap();
+        imported.model.check().unwrap();
+        let found = &imported.model.config;
+        assert_eq!(
+            [found.in_channels, found.num_classes],
+            [input.in_channels, 7]
+        );
+        assert_eq!(imported.notes.len(), 2);
+        let provenance = imported.model.provenance.unwrap();
+        assert_eq!(provenance["notes"].as_array().unwrap().len(), 2);
     }
 }
 

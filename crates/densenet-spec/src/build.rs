@@ -2,7 +2,7 @@
 
 use crate::{
     Architecture, ConfigError, DenseBlock, DenseLayer, DenseNetConfig, Layer, Op, Parameter,
-    ParameterKind, Stage, StageKind, Transition, Window,
+    ParameterKind, Stage, StageKind, Transition, Window, compression::kept,
 };
 
 /// Appends layers and their parameters while the channels grow.
@@ -113,7 +113,7 @@ impl<'a> Builder<'a> {
     fn transition(&mut self, index: usize) -> Result<Transition, ConfigError> {
         let name = format!("features.transition{}", index + 1);
         let (start, c_in) = self.open_stage();
-        let c_out = (self.config.compression * c_in as f64).floor() as usize;
+        let c_out = kept(self.config.compression, c_in);
         if c_out == 0 {
             return Err(ConfigError::new(
                 "compression",

@@ -32,6 +32,7 @@
 
 mod architecture;
 mod build;
+mod compression;
 mod concat;
 mod config;
 mod error;
@@ -43,6 +44,7 @@ mod trace;
 mod window;
 
 pub use architecture::{Architecture, DenseBlock, DenseLayer, Named, Transition};
+pub use compression::compression_of;
 pub use concat::{ConcatOrder, physical_channels};
 pub use config::{DenseNetConfig, Stem};
 pub use error::ConfigError;

@@ -16,7 +16,6 @@ use crate::{
     error::{Problem, WeightsError, printable, unsupported},
     files, model, pth, safetensors,
 };
-use adapt::{change_input, replace_head};
 use named::{Named, recognise, unwrap_names};
 
 /// How to read a weights file. The default recognises the dialect and changes nothing.
@@ -148,17 +147,8 @@ fn finish(raw: RawWeights, options: &ImportOptions) -> Result<Imported, WeightsE
     } else {
         from_raw(raw, options)?
     };
-    if let Some(input) = options.input {
-        imported
-            .notes
-            .extend(change_input(&mut imported.model, input)?);
-    }
-    if let Some(head) = options.head {
-        imported
-            .notes
-            .extend(replace_head(&mut imported.model, head)?);
-    }
-    imported.model.check()?;
+    let changes = imported.model.adapt(options.input, options.head)?;
+    imported.notes.extend(changes);
     if imported.dialect != "model" {
         imported.model.provenance = Some(serde_json::json!({
             "imported_from": null,

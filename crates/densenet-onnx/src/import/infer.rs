@@ -3,7 +3,7 @@
 //! Only what is needed to name a configuration is looked at; whether everything else fits, the walk along the
 //! architecture finds out.
 
-use densenet_spec::{ConcatOrder, DenseNetConfig, Stem};
+use densenet_spec::{ConcatOrder, DenseNetConfig, Stem, compression_of};
 
 use super::{
     attributes::refuse,
@@ -104,7 +104,7 @@ pub(super) fn infer(graph: &Operations<'_>) -> Result<DenseNetConfig, OnnxError>
         block_config,
         num_init_features,
         bn_size,
-        compression: compression(&transitions),
+        compression: compression_of(&transitions),
         drop_rate: 0.0,
         num_classes: num_classes.unwrap_or(0),
         in_channels,
@@ -178,7 +178,8 @@ fn blocks_of(
         }
         block_config.push(in_layers / per_layer);
         if let (false, Some(conv)) = (is_last, convs.last()) {
-            transitions.push(channels(conv)?);
+            let [c_out, c_in] = channels(conv)?;
+            transitions.push([c_in, c_out]);
         }
     }
     Ok((block_config, transitions))
@@ -228,30 +229,6 @@ fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-/// A share θ for which every transition keeps ⌊θ · c_in⌋ channels: ½ or 1 where they fit, otherwise the shortest decimal
-/// fraction that does.
-fn compression(transitions: &[[usize; 2]]) -> f64 {
-    let fits = |share: f64| {
-        transitions
-            .iter()
-            .all(|&[c_out, c_in]| (share * c_in as f64).floor() as usize == c_out)
-    };
-    if let Some(usual) = [0.5, 1.0].into_iter().find(|&share| fits(share)) {
-        return usual;
-    }
-    let lowest = transitions
-        .iter()
-        .map(|&[c_out, c_in]| c_out as f64 / c_in as f64)
-        .fold(0.0, f64::max);
-    let shortest = (1..=15).find_map(|digits| {
-        let unit = 10f64.powi(digits);
-        let share = (lowest * unit).ceil() / unit;
-        fits(share).then_some(share)
-    });
-    // Where none fits, the walk names the transition.
-    shortest.unwrap_or(lowest).clamp(f64::MIN_POSITIVE, 1.0)
-}
-
 /// Names the node at which the graph stops being like a DenseNet's.
 fn unlike(operation: Option<&Operation<'_>>, what: &str) -> OnnxError {
     match operation {
@@ -266,16 +243,6 @@ fn unlike(operation: Option<&Operation<'_>>, what: &str) -> OnnxError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shares_are_the_usual_ones_or_short() {
-        assert_eq!(compression(&[[128, 256], [256, 512]]), 0.5);
-        assert_eq!(compression(&[[30, 30]]), 1.0);
-        assert_eq!(compression(&[[179, 256], [358, 512]]), 0.7);
-        assert_eq!(compression(&[]), 0.5);
-        // No share does both.
-        assert!(compression(&[[1, 10], [9, 10]]) <= 1.0);
-    }
 
     #[test]
     fn decimals_are_what_people_mean() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use densenet_spec::{ConcatOrder, DenseNetConfig};
+use densenet_spec::{ConcatOrder, DenseNetConfig, compression_of};
 
 use super::{DIALECTS, Dialect, Part, Suffix};
 use crate::error::{Problem, WeightsError};
@@ -85,7 +85,7 @@ pub(crate) fn infer(
         growth_rate,
         num_init_features,
         bn_size,
-        compression: compression(&block_config, shapes),
+        compression: compression_of(&transitions(&block_config, shapes)),
         drop_rate: 0.0,
         num_classes: leading(classifier)?,
         in_channels,
@@ -117,39 +117,20 @@ fn leading(shape: &[usize]) -> Result<usize, WeightsError> {
     }
 }
 
-/// A share θ for which every transition keeps ⌊θ · c_in⌋ channels as the file does: ½ or 1 if they fit, otherwise the
-/// shortest decimal fraction that does.
-fn compression(block_config: &[usize], shapes: &HashMap<(Part, Suffix), &[usize]>) -> f64 {
-    let transitions: Vec<(usize, usize)> = (1..block_config.len())
+/// Channels into and out of every transition.
+fn transitions(
+    block_config: &[usize],
+    shapes: &HashMap<(Part, Suffix), &[usize]>,
+) -> Vec<[usize; 2]> {
+    (1..block_config.len())
         .filter_map(|block| {
             let shape = shapes.get(&(Part::Transition { block, op: 1 }, Suffix::Weight))?;
             match **shape {
-                [c_out, c_in, ..] if c_in > 0 => Some((c_in, c_out)),
+                [c_out, c_in, ..] => Some([c_in, c_out]),
                 _ => None,
             }
         })
-        .collect();
-    let fits = |share: f64| {
-        transitions
-            .iter()
-            .all(|&(c_in, c_out)| (share * c_in as f64).floor() as usize == c_out)
-    };
-    if let Some(&usual) = [0.5, 1.0].iter().find(|&&share| fits(share)) {
-        return usual;
-    }
-    let lowest = transitions
-        .iter()
-        .map(|&(c_in, c_out)| c_out as f64 / c_in as f64)
-        .fold(0.0, f64::max);
-    for digits in 1..=15 {
-        let unit = 10f64.powi(digits);
-        let share = (lowest * unit).ceil() / unit;
-        if fits(share) {
-            return share;
-        }
-    }
-    // Nothing fits: the strict comparison names the transitions.
-    lowest.clamp(f64::MIN_POSITIVE, 1.0)
+        .collect()
 }
 
 impl Dialect {

@@ -9,11 +9,37 @@ use crate::{
     initialize,
 };
 
+impl Model {
+    /// Makes the first convolution read another number of channels, puts a fresh classifier in place of the old one; what
+    /// was changed, one sentence each.
+    ///
+    /// Channels that were changed leave no preprocessing behind, a fresh classifier no names of classes.
+    ///
+    /// # Errors
+    /// `Problem::Usage` for a change that cannot be made, and as [`Model::check`]. The model is then of no use.
+    pub fn adapt(
+        &mut self,
+        input: Option<NewInput>,
+        head: Option<NewHead>,
+    ) -> Result<Vec<String>, WeightsError> {
+        if input.is_none() && head.is_none() {
+            return Ok(Vec::new());
+        }
+        self.check()?;
+        let mut changes = Vec::new();
+        if let Some(input) = input {
+            changes.extend(change_input(self, input)?);
+        }
+        if let Some(head) = head {
+            changes.push(replace_head(self, head)?);
+        }
+        self.check()?;
+        Ok(changes)
+    }
+}
+
 /// Makes the first convolution read another number of channels.
-pub(super) fn change_input(
-    model: &mut Model,
-    input: NewInput,
-) -> Result<Option<String>, WeightsError> {
+fn change_input(model: &mut Model, input: NewInput) -> Result<Option<String>, WeightsError> {
     const STEM: &str = "features.conv0.weight";
     let (old, new) = (model.config.in_channels, input.in_channels);
     if old == new {
@@ -71,10 +97,7 @@ pub(super) fn change_input(
 }
 
 /// Puts a fresh classifier in place of the old one.
-pub(super) fn replace_head(
-    model: &mut Model,
-    head: NewHead,
-) -> Result<Option<String>, WeightsError> {
+fn replace_head(model: &mut Model, head: NewHead) -> Result<String, WeightsError> {
     let old = model.config.num_classes;
     let config = DenseNetConfig {
         num_classes: head.num_classes,
@@ -90,8 +113,8 @@ pub(super) fn replace_head(
     }
     model.config = config;
     model.classes = None;
-    Ok(Some(format!(
+    Ok(format!(
         "the classifier for {old} classes was replaced by a fresh one for {}",
         head.num_classes
-    )))
+    ))
 }
