@@ -17,6 +17,9 @@ use crate::error::WeightsError;
 /// an existing `path` is untouched; a failed sync counts as a failed write and is not tried again (the system may have
 /// dropped the data). The temporary name is `.NAME.PID-N.tmp`; only the one made by this call is ever removed.
 ///
+/// A link is followed: what it leads to is replaced, and the link stays. What is no file, such as `/dev/stdout` or a pipe,
+/// is written into as it is, for nothing can be put in its place.
+///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("note.txt");
@@ -30,11 +33,18 @@ pub fn write(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WeightsError> {
-    let folder = match path.parent() {
+    let known = std::fs::metadata(path).ok();
+    if known.is_some_and(|known| !known.is_file() && !known.is_dir()) {
+        return write_into(path, fill);
+    }
+    let real = std::fs::read_link(path)
+        .and_then(|_| std::fs::canonicalize(path))
+        .unwrap_or_else(|_| path.to_path_buf());
+    let folder = match real.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let Some(name) = path.file_name() else {
+    let Some(name) = real.file_name() else {
         let cause = io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
         return Err(WeightsError::io(path, "write", cause));
     };
@@ -53,9 +63,21 @@ pub fn write(
     file.sync_all().map_err(step("sync to disk"))?;
     drop(file);
     temporary
-        .rename_to(path)
+        .rename_to(&real)
         .map_err(step("rename into place"))?;
     sync_folder(folder).map_err(step("sync the folder"))
+}
+
+/// Writes into a device or a pipe.
+fn write_into(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WeightsError> {
+    let step = |action: &'static str| move |cause| WeightsError::io(path, action, cause);
+    let file = OpenOptions::new().write(true).open(path);
+    let mut writer = BufWriter::with_capacity(1 << 20, file.map_err(step("open"))?);
+    fill(&mut writer).map_err(step("write"))?;
+    writer.flush().map_err(step("write"))
 }
 
 /// A temporary file's path; dropping it removes the file unless it was renamed.
@@ -169,6 +191,38 @@ mod tests {
         }));
         assert!(result.is_err());
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (
+            folder.path().join("real.bin"),
+            folder.path().join("link.bin"),
+        );
+        std::os::unix::fs::symlink("real.bin", &link).unwrap();
+        // Where there is nothing yet, the link is replaced.
+        write(&link, |w| w.write_all(b"no target")).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_file());
+        std::fs::rename(&link, &target).unwrap();
+        std::os::unix::fs::symlink("real.bin", &link).unwrap();
+        write(&link, |w| w.write_all(b"new")).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["link.bin", "real.bin"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(write(&path, |w| w.write_all(b"x")).is_err());
+        assert!(path.symlink_metadata().unwrap().file_type().is_socket());
+        assert_eq!(names(folder.path()), ["socket"]);
     }
 
     #[test]
