@@ -14,6 +14,7 @@
 
 mod channels;
 mod form;
+mod place;
 mod suggest;
 pub mod volume;
 

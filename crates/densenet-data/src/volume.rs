@@ -14,6 +14,7 @@
 //! 2²⁸ numbers a volume (1 GiB as f32), 64 channels. What a header announces is compared with the length of the file
 //! before anything is allocated.
 
+mod carry;
 mod dicom;
 mod metaimage;
 mod nifti;
@@ -23,14 +24,17 @@ mod numpy;
 mod raster;
 pub(crate) mod space;
 mod stored;
+mod write;
 
 use std::path::{Path, PathBuf};
 
 use crate::decoded::{DecodedImage, Samples};
 use crate::error::DataError;
 
+pub use carry::{Grid, carry};
 pub use space::{Orientation, Space};
 use stored::Stored;
+pub use write::nifti_gz;
 
 /// The most numbers a volume may have.
 pub const MAX_VALUES: usize = 1 << 28;

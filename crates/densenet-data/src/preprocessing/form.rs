@@ -23,6 +23,12 @@ pub(super) fn centre_crop(image: &DecodedImage, size: [usize; 2]) -> DecodedImag
     DecodedImage::assembled([depth, size[0], size[1]], channels, samples)
 }
 
+/// Where a [`centre_crop`] of `n` pixels to `out` begins; below zero where the border is added.
+pub(super) fn first_kept(n: usize, out: usize) -> isize {
+    let cut = Cut::new(n, out);
+    cut.first as isize - cut.before as isize
+}
+
 /// One axis of a crop: zeros before, what is kept, zeros after.
 struct Cut {
     before: usize,
