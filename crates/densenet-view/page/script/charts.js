@@ -35,6 +35,8 @@ export function bars(rows, pick, current) {
     { class: "bars" },
     rows.map((row) => {
       const fill = h("i");
+      // Nothing is no bar; anything else is at least a line.
+      fill.style.display = row.value ? "" : "none";
       fill.style.width = `${(100 * (row.value ?? 0)) / most}%`;
       const label = h("span", { class: "label", title: row.label }, row.label);
       const value = h("span", { class: "value" }, row.text);

@@ -1,6 +1,6 @@
 // What each stage costs, as bars.
 import { h } from "./elements.js";
-import { doc, stageOf } from "./data.js";
+import { doc, passes, stageOf } from "./data.js";
 import { state, change } from "./state.js";
 import { bars } from "./charts.js";
 import { short, bytes, ms, percent } from "./format.js";
@@ -10,13 +10,14 @@ export function costs() {
   const { totals, time } = doc;
   const pick = (id) => change({ selected: id });
   const current = `stage:${stageOf(state.selected)}`;
-  const chart = (title, hint, value, text) => {
-    const rows = doc.stages.map((stage, i) => ({ id: `stage:${i}`, label: stage.name, value: value(stage), text: text(stage) }));
-    return h("figure", { class: "card" }, h("h2", {}, title), h("p", { class: "hint" }, hint), bars(rows, pick, current));
-  };
+  const figure = (title, hint, rows) =>
+    h("figure", { class: "card" }, h("h2", {}, title), h("p", { class: "hint" }, hint), bars(rows, pick, current));
+  const chart = (title, hint, value, text) =>
+    figure(title, hint, doc.stages.map((stage, i) => ({ id: `stage:${i}`, label: stage.name, value: value(stage), text: text(stage) })));
   const sum = doc.stages.reduce((total, stage) => total + stage.bytes, 0);
+  const fused = passes().find((pass) => pass.stages.length > 1);
   const measured = time
-    ? `${ms(time.total_ms)}: median of ${time.runs} runs, ${time.threads} ${time.threads === 1 ? "thread" : "threads"}, ${time.isa}${time.random_weights ? ", random weights" : ""}`
+    ? `${ms(time.total_ms)}: median of ${time.runs} runs, ${time.threads} ${time.threads === 1 ? "thread" : "threads"}, ${time.isa}${time.random_weights ? ", random weights" : ""}${fused ? `; ${fused.name} are one pass` : ""}`
     : null;
   return [
     h("div", { class: "grid" },
@@ -24,9 +25,17 @@ export function costs() {
       chart("Multiply-adds", `${short(totals.macs)} for one sample`, (s) => s.macs, (s) => short(s.macs)),
       chart("Memory of maps", `${bytes(sum)} for one sample in f32, every map counted once`, (s) => s.bytes, (s) => bytes(s.bytes)),
       time
-        ? chart("Measured time", measured, (s) => time.stages[s.name], (s) => (s.name in time.stages ? `${ms(time.stages[s.name])}` : "with classifier"))
+        ? figure("Measured time", measured, timed(current))
         : h("figure", { class: "card" }, h("h2", {}, "Measured time"), h("p", { class: "hint" }, "Not measured. Leave out --no-time to have it measured on your machine.")),
     ),
     h("p", { class: "hint" }, `The deepest block holds ${percent(Math.max(...doc.stages.map((s) => s.params)) / totals.params)} of all parameters. Norms and ReLUs ride along with their neighbours and make no maps of their own.`),
   ];
+}
+
+/** A bar for each pass; whichever of its stages is selected, the bar is. */
+function timed(current) {
+  return passes().map(({ stages, name, ms: value }) => {
+    const ids = stages.map((stage) => `stage:${doc.stages.indexOf(stage)}`);
+    return { id: ids.includes(current) ? current : ids.at(-1), label: name, value, text: ms(value) };
+  });
 }

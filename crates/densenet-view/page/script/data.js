@@ -75,6 +75,23 @@ export function stageOf(id) {
   return it.kind === "layer" ? it.layer.stage : -1;
 }
 
+/**
+ * Measured times as { stages, ms }: one stage each, but where the engine computes several in one pass (the last norm and
+ * the classifier) all of these. The names of `stages` are joined by +.
+ */
+export function passes() {
+  const found = [];
+  let stages = [];
+  for (const stage of doc.stages) {
+    stages.push(stage);
+    const ms = doc.time?.stages[stage.name];
+    if (ms === undefined) continue;
+    found.push({ stages, ms, name: stages.map((s) => s.name).join(" + ") });
+    stages = [];
+  }
+  return found;
+}
+
 /** The last part of a path. */
 export const lastPart = (path) => path.slice(path.lastIndexOf(".") + 1);
 

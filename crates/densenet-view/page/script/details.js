@@ -1,6 +1,6 @@
 // What is known about the selected thing.
 import { h, facts } from "./elements.js";
-import { doc, target, parent, nameOf, lastPart, shortPath, channelsOf, readerOf } from "./data.js";
+import { doc, passes, target, parent, nameOf, lastPart, shortPath, channelsOf, readerOf } from "./data.js";
 import { change } from "./state.js";
 import { histogram, readStrip } from "./charts.js";
 import { kernelPictures } from "./images.js";
@@ -68,8 +68,7 @@ function share(value, total) {
 }
 
 function stageDetails({ stage, index }) {
-  const time = doc.time?.stages[stage.name];
-  const fused = doc.time && time === undefined;
+  const pass = passes().find((pass) => pass.stages.includes(stage));
   const rows = [
     ["Input", maps(stage.kind === "stem" ? doc.input[0] : stage.c_in, stage.space_in)],
     ["Output", maps(stage.c_out, stage.space_out)],
@@ -77,7 +76,7 @@ function stageDetails({ stage, index }) {
     ["Multiply-adds", short(stage.macs) + share(stage.macs, doc.totals.macs)],
     ["Maps it makes", bytes(stage.bytes)],
     ["Receptive field", field(doc.layers[stage.layers[1] - 1].field)],
-    doc.time && ["Measured", fused ? "together with classifier" : ms(time) + share(time, doc.time.total_ms)],
+    pass && ["Measured", ms(pass.ms) + share(pass.ms, doc.time.total_ms) + (pass.stages.length > 1 ? `, ${pass.name} in one pass` : "")],
   ];
   const list = stage.block === undefined ? operations(stage.layers) : denseLayers(stage.block);
   return [

@@ -8,7 +8,7 @@ import { listenToCopy } from "./copy.js";
 import { element, header, theme, zoomButtons } from "./frame.js";
 import { counted, grouped, short } from "./format.js";
 
-const NODE = { width: 158, height: 34, across: 158, down: 76 };
+const NODE = { width: 174, height: 34, across: 168, down: 76 };
 /** More nodes than this in sight are drawn as plain boxes. */
 const MOST_WITH_TEXT = 700;
 

@@ -40,13 +40,18 @@ function answer(data) {
       layers.push(over);
     }
     holder.replaceChildren(...layers);
+    legend.textContent = cam ? `map of ${named(cam.index)}: ${cam.shape.every((size) => size === 1) ? `${real(cam.low)} everywhere, for the last maps have one pixel; a larger input shows more` : `from ${real(cam.low)} to ${real(cam.high)}`}` : "";
+    for (const button of list.querySelectorAll("button")) {
+      if (cam && button.dataset.id === String(cam.index)) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
   };
   const named = (index) => data.top.find((entry) => entry.index === index)?.class ?? String(index);
   const choice = h("select", { onchange: (event) => { cam = data.cams.find((c) => String(c.index) === event.target.value) ?? null; paint(); } },
     data.cams.map((c) => h("option", { value: c.index }, named(c.index))), h("option", { value: "none" }, "no map"));
   const amount = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: strength, oninput: (event) => { strength = event.target.value; paint(); } });
   const controls = h("div", { class: "row" }, h("label", {}, "Map of", choice), h("label", {}, "strength", amount));
-  if (depth > 1) controls.append(slider("slice", depth, slice, (value) => { slice = value; paint(); }));
+  if (depth > 1) controls.append(slider(depth, slice, (value) => { slice = value; paint(); }));
   const choose = (id) => {
     const index = Number(id);
     const found = data.cams.find((c) => c.index === index);
@@ -56,9 +61,11 @@ function answer(data) {
     paint();
   };
   const rows = data.top.map((entry) => ({ id: String(entry.index), label: entry.class, value: entry.probability, text: percent(entry.probability) }));
+  const list = bars(rows, choose);
+  const legend = h("p", { class: "hint", "aria-live": "polite" });
   paint();
-  const left = h("figure", {}, controls, holder, h("p", { class: "hint" }, `${data.file}, as the network reads it: ${shape([input.channels, ...doc.input.slice(1)])}`));
-  const right = h("section", { class: "card" }, h("h2", {}, "Classes"), h("p", { class: "hint" }, `The likeliest of ${data.classes}. The map over the picture shows where a class comes from: its mean, and the bias, make the class's logit. Bright is more.`), bars(rows, choose));
+  const left = h("figure", {}, controls, holder, legend, h("p", { class: "hint" }, `${data.file}, as the network reads it: ${shape([input.channels, ...doc.input.slice(1)])}`));
+  const right = h("section", { class: "card" }, h("h2", {}, "Classes"), h("p", { class: "hint" }, `The likeliest of ${data.classes}. The map over the picture shows where a class comes from: its mean, and the bias, make the class's logit. Bright is more.`), list);
   return [h("div", { class: "two" }, left, right)];
 }
 
@@ -80,27 +87,40 @@ function camCanvas(cam, along, width, height) {
   return canvas;
 }
 
-const slider = (name, count, value, changed) => h("label", {}, name, h("input", { type: "range", min: 0, max: count - 1, step: 1, value, oninput: (event) => changed(Number(event.target.value)) }));
+/** A slider through the slices of a volume, which says where it stands. */
+function slider(depth, value, changed) {
+  const said = h("span", {});
+  const tell = (at) => { said.textContent = `slice ${at + 1} of ${depth}`; };
+  const move = (event) => {
+    const at = Number(event.target.value);
+    tell(at);
+    changed(at);
+  };
+  tell(value);
+  return h("label", {}, said, h("input", { type: "range", min: 0, max: depth - 1, step: 1, value, oninput: move }));
+}
 
 /** The maps of one stage, chosen from a list. */
 function stages(data) {
   const place = h("div", { class: "maps" });
   const choice = h("select", { id: "maps-stage" }, data.stages.map((stage, i) => h("option", { value: i }, `${stage.name}: ${shape([stage.channels, ...(doc.dims === 2 ? stage.shape.slice(1) : stage.shape)])}`)));
-  let slice = null;
+  let slice = 0;
   let common = false;
   let limit = AT_ONCE;
-  const show = () => {
-    const stage = data.stages[Number(choice.value)];
-    const depth = stage.stored[0];
-    const at = Math.min(slice ?? Math.floor(depth / 2), depth - 1);
-    const extra = depth > 1 ? slider(`slice ${at + 1} of ${depth}`, depth, at, (value) => { slice = value; show(); }) : null;
-    sliceSlot.replaceChildren(...(extra ? [extra] : []));
-    place.replaceChildren(...grids(stage, at, common, limit, () => { limit *= 4; show(); }));
-  };
-  choice.addEventListener("change", () => { slice = null; limit = AT_ONCE; show(); });
+  const chosen = () => data.stages[Number(choice.value)];
+  const show = () => place.replaceChildren(...grids(chosen(), slice, common, limit, () => { limit *= 4; show(); }));
   const sliceSlot = h("span", {});
+  // The slider stays while it is dragged; another stage has another one.
+  const restage = () => {
+    const depth = chosen().stored[0];
+    slice = Math.floor(depth / 2);
+    limit = AT_ONCE;
+    sliceSlot.replaceChildren(...(depth > 1 ? [slider(depth, slice, (at) => { slice = at; show(); })] : []));
+    show();
+  };
+  choice.addEventListener("change", restage);
   const scale = h("label", {}, h("input", { type: "checkbox", onchange: (event) => { common = event.target.checked; show(); } }), "one scale for all maps");
-  show();
+  restage();
   return h("section", {}, h("h2", {}, "Activations"), h("div", { class: "row" }, h("label", {}, "Stage", choice), sliceSlot, scale), place);
 }
 
