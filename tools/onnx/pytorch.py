@@ -37,11 +37,11 @@ def networks():
     yield "monai tiny 2-D", 2, 1, lambda: DenseNet(2, 1, 5, **small)
     yield "monai tiny 3-D", 3, 2, lambda: DenseNet(3, 2, 5, **small, dropout_prob=0.3)
     for name in TORCHVISION:
-        yield f"torchvision {name}", 2, 3, getattr(models, f"densenet{name}")
+        yield f"torchvision densenet{name}", 2, 3, getattr(models, f"densenet{name}")
     for name, blocks in MONAI.items():
         for dims in (2, 3):
             build = lambda dims=dims, blocks=blocks: DenseNet(dims, 1, 4, block_config=blocks)
-            yield f"monai {name} {dims}-D", dims, 1, build
+            yield f"monai densenet{name} {dims}-D", dims, 1, build
 
 
 def check(command):

@@ -2,8 +2,11 @@
 
 import argparse
 import array
+import json
 import math
 import pathlib
+import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -31,23 +34,36 @@ def npy(path, shape, values):
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + body)
 
 
+def nifti(path, side, values):
+    """A NIfTI file of float32."""
+    head = bytearray(352)
+    struct.pack_into("<i", head, 0, 348)
+    struct.pack_into("<8h", head, 40, 3, side, side, side, 1, 1, 1, 1)
+    struct.pack_into("<2h", head, 70, 16, 32)
+    struct.pack_into("<8f", head, 76, 1, 1, 1, 1, 1, 1, 1, 1)
+    struct.pack_into("<2f", head, 108, 352, 1)
+    head[344:348] = b"n+1\0"
+    path.write_bytes(bytes(head) + array.array("f", values).tobytes())
+
+
 def make_pages(densenet, place):
     """Every kind of page, as files."""
 
     def run(*words):
         subprocess.run([densenet, *map(str, words)], check=True, cwd=place, stderr=subprocess.DEVNULL)
 
-    run("view", "densenet264", "--html", "preset.html")
-    run("init", "densenet264", "-o", "large.safetensors")
-    run("view", "large.safetensors", "--no-time", "--html", "weights.html")
+    make_large(run)
     run("init", "densenet121", "--num-classes", "12", "-o", "model.safetensors")
     wave = [math.sin(x / 9) * math.cos(y / 13 + c) for c in range(3) for y in range(160) for x in range(224)]
     npy(place / "wave.npy", (3, 160, 224), wave)
     run("view", "model.safetensors", "--image", "wave.npy", "--html", "picture.html")
-    run("init", "densenet121", "--dims", "3", "--num-classes", "2", "-o", "volume.safetensors")
+    run("init", "densenet121", "--dims", "3", "--num-classes", "2", "-o", "plain.safetensors")
+    steps = {"channels": 1, "mean": [0], "std": [1], "volume": {"size": {"resize": [64, 80, 72]}, "normalize": "zscore"}}
+    (place / "steps.json").write_text(json.dumps(steps))
+    run("import", "plain.safetensors", "--preprocessing", "steps.json", "-o", "volume.safetensors")
     ball = [math.exp(-((x - 20) ** 2 + (y - 28) ** 2 + (z - 24) ** 2) / 90) for z in range(48) for y in range(48) for x in range(48)]
-    npy(place / "ball.npy", (1, 48, 48, 48), ball)
-    run("view", "volume.safetensors", "--image", "ball.npy", "--html", "volume.html")
+    nifti(place / "ball.nii", 48, ball)
+    run("view", "volume.safetensors", "--image", "ball.nii", "--html", "volume.html")
     run("export", "model.safetensors", "-o", "model.onnx")
     run("view", "model.onnx", "--no-time", "--html", "onnx.html")
     # An operator that no DenseNet has makes it a plain graph.
@@ -56,21 +72,30 @@ def make_pages(densenet, place):
     run("view", "other.onnx", "--html", "graph.html")
 
 
+def make_large(run):
+    """The pages that `speed` measures."""
+    run("view", "densenet264", "--html", "preset.html")
+    run("init", "densenet264", "-o", "large.safetensors")
+    run("view", "large.safetensors", "--no-time", "--html", "weights.html")
+    run("init", "densenet264", "--dims", "3", "-o", "volumes.safetensors")
+    run("view", "volumes.safetensors", "--no-time", "--html", "weights-3d.html")
+
+
 HEADING = "document.querySelector('#details h2').textContent"
 TRANSFORM = "document.querySelector('#drawing > g').getAttribute('transform')"
 
 
 def speed(browser, place):
-    print("speed, densenet264 with weights")
-    for name in ("preset.html", "weights.html"):
-        browser.size(1280, 800)
+    """Medians count on a machine that does nothing else; other programs can only add, so the limits hold for the best."""
+    print("speed, densenet264")
+    browser.size(1280, 800)
+    for name in ("preset.html", "weights.html", "weights-3d.html"):
         paints = []
-        for _ in range(3):
+        for _ in range(9):
             browser.open(f"file://{place}/{name}")
             browser.js("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
             paints.append(browser.js("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        paint = min(paints)
-        check(paint < FIRST_PAINT_MS, f"{name}: first paint after {paint:.0f} ms, less than {FIRST_PAINT_MS}")
+        check(min(paints) < FIRST_PAINT_MS, f"{name}: first paint in {said(paints)}, less than {FIRST_PAINT_MS}")
     # Until the frame that shows it is made: the second animation frame after the click begins behind it.
     opening = """new Promise(done => {
         const block = document.querySelector('[data-id="stage:5"]');
@@ -79,17 +104,21 @@ def speed(browser, place):
         requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
     })"""
     browser.send("Performance.enable", timeDomain="threadTicks")
-    times, busy = [], []
-    for _ in range(9):
-        browser.open(f"file://{place}/weights.html")
-        browser.js("new Promise(done => setTimeout(done, 300))")
-        before = browser.busy_ms()
-        times.append(browser.js(opening))
-        busy.append(browser.busy_ms() - before)
-    # Other programs on the machine can only add to the time, so the smallest counts; their share is in the difference.
-    check(min(times) < OPEN_BLOCK_MS, f"a block of 64 layers opens in {min(times):.0f} ms, less than {OPEN_BLOCK_MS}; {sorted(busy)[4]:.0f} ms of work")
-    count = browser.js("document.querySelectorAll('[data-id^=\"dense:2:\"].item').length")
-    check(count == 64, f"it shows its {count} layers")
+    for name in ("weights.html", "weights-3d.html"):
+        times, busy = [], []
+        for _ in range(9):
+            browser.open(f"file://{place}/{name}")
+            browser.js("new Promise(done => setTimeout(done, 300))")
+            before = browser.busy_ms()
+            times.append(browser.js(opening))
+            busy.append(browser.busy_ms() - before)
+        check(min(times) < OPEN_BLOCK_MS, f"{name}: 64 layers open in {said(times)}, less than {OPEN_BLOCK_MS}; {statistics.median(busy):.0f} ms of work")
+        count = browser.js("document.querySelectorAll('[data-id^=\"dense:2:\"].item').length")
+        check(count == 64, f"it shows its {count} layers")
+
+
+def said(times):
+    return f"{statistics.median(times):.0f} ms ({min(times):.0f} to {max(times):.0f}, {len(times)} times)"
 
 
 def mouse(browser, place):
@@ -124,6 +153,12 @@ def mouse(browser, place):
     browser.click("#tab-costs")
     browser.click("#view-costs button[data-id='stage:3']")
     check(browser.js(HEADING) == "denseblock2", "a click on a bar selects its stage")
+    browser.open(f"file://{place}/preset.html")
+    browser.click("#tab-costs")
+    labels = browser.js("[...document.querySelectorAll('#view-costs figure:last-child .label')].map((e) => e.textContent)")
+    check(labels[0] == "stem" and labels[-1] == "norm5 + classifier", "the last norm and the classifier share a bar of time")
+    widths = browser.js("[...document.querySelectorAll('#view-costs figure:last-child .bar i')].map((e) => e.getBoundingClientRect().width)")
+    check(len(widths) == len(labels) and min(widths) >= 1, "every stage has its time")
 
 
 def keyboard(browser, place):
@@ -195,6 +230,12 @@ def pictures_of_maps(browser, place):
         check(browser.js("document.querySelectorAll('#view-picture .bars li').length") >= 2, f"{name}: classes have their bars")
         sliders = browser.js("document.querySelectorAll('#view-picture input[type=range]').length")
         check(sliders == (3 if name == "volume.html" else 1), f"{name}: {sliders} sliders")
+        legend = "document.querySelector('.picture + .hint').textContent"
+        check(browser.js(legend).startswith("map of "), f"{name}: {browser.js(legend)}")
+    # The slider is the same after it was moved: dragging goes on.
+    slider = "document.querySelector('.maps').parentElement.querySelector('input[type=range]')"
+    browser.js(f"(() => {{ window.slider = {slider}; slider.value = 3; slider.dispatchEvent(new Event('input')); }})()")
+    check(browser.js(f"window.slider === {slider} && slider.parentElement.textContent.startsWith('slice 4 of ')"), "volume.html: slices are leafed through")
 
 
 def plain_graph(browser, place):
@@ -275,6 +316,7 @@ def looks(browser, place, pictures):
         "weights.html": [("block", ['[data-id="stage:3"].item', '[data-id="dense:1:7"].item rect.box']), ("weights", ["#tab-weights"]), ("large-block", ['[data-id="stage:5"].item'])],
         "picture.html": [("picture", [])],
         "volume.html": [("volume", []), ("volume-network", ["#tab-network"])],
+        "weights-3d.html": [("stem-3d", ['[data-id="stage:0"].item']), ("weights-3d", ["#tab-weights"])],
         "graph.html": [("graph", [])],
     }
     for width, height in WIDTHS:
@@ -317,12 +359,17 @@ def main():
     parser.add_argument("--densenet", default="target/release/densenet", help="the program to check")
     parser.add_argument("--chromium", default="chromium", help="the browser")
     parser.add_argument("--pictures", type=pathlib.Path, help="a folder for screenshots")
+    parser.add_argument("--speed", action="store_true", help="measure alone")
     given = parser.parse_args()
     densenet = str(pathlib.Path(given.densenet).resolve())
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, Browser(given.chromium) as browser:
         place = pathlib.Path(folder)
+        if given.speed:
+            make_large(lambda *words: subprocess.run([densenet, *words], check=True, cwd=place, stderr=subprocess.DEVNULL))
+            speed(browser, place)
+            sys.exit(bool(failures))
         make_pages(densenet, place)
         for part in (speed, mouse, keyboard, copying, pictures_of_maps, plain_graph, accessible):
             part(browser, place)
