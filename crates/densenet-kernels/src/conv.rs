@@ -166,12 +166,21 @@ impl Conv<'_> {
     }
 
     /// Offsets of the kernel's rows from a pixel's first tap. The taps along the width are contiguous in memory.
-    fn taps(&self) -> Vec<usize> {
+    fn taps(&self) -> Taps {
         let raster = self.input_raster();
         let [kd, kh, _] = self.window.kernel;
-        (0..kd)
-            .flat_map(|z| (0..kh).map(move |y| z * raster.plane_pitch() + y * raster.row_pitch()))
-            .collect()
+        let mut taps = Taps {
+            few: [0; FEW_TAPS],
+            many: Vec::new(),
+            count: kd * kh,
+        };
+        if taps.count > FEW_TAPS {
+            taps.many.resize(taps.count, 0);
+        }
+        for (i, tap) in taps.as_mut_slice().iter_mut().enumerate() {
+            *tap = i / kh * raster.plane_pitch() + i % kh * raster.row_pitch();
+        }
+        taps
     }
 
     fn input_raster(&self) -> Raster {
@@ -291,10 +300,39 @@ pub(crate) fn origins(
     }
 }
 
+/// Rows of a kernel that need no memory of their own: those of 7×7×7.
+const FEW_TAPS: usize = 49;
+
+/// The places of a kernel's rows.
+struct Taps {
+    few: [usize; FEW_TAPS],
+    /// Where there are more.
+    many: Vec<usize>,
+    count: usize,
+}
+
+impl Taps {
+    fn as_slice(&self) -> &[usize] {
+        if self.count <= FEW_TAPS {
+            &self.few[..self.count]
+        } else {
+            &self.many
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [usize] {
+        if self.count <= FEW_TAPS {
+            &mut self.few[..self.count]
+        } else {
+            &mut self.many
+        }
+    }
+}
+
 /// A convolution under way.
 struct Plan<'a> {
     conv: &'a Conv<'a>,
-    taps: Vec<usize>,
+    taps: Taps,
     raster: &'a Raster,
     store: &'a Store<'a>,
     output: Shared<f32>,
@@ -393,7 +431,7 @@ impl Plan<'_> {
                     let a = Rows {
                         data: &data[pixels[tile.start]..],
                         pitch,
-                        taps: &self.taps,
+                        taps: self.taps.as_slice(),
                         k: width_k,
                     };
                     self.fetch(places, &panels, done..done + tile.len());
@@ -404,7 +442,8 @@ impl Plan<'_> {
             return;
         }
         // Rows shorter than a tile are gathered, window by window; the panels share the copy.
-        let window_k = width_k * self.taps.len();
+        let taps = self.taps.as_slice();
+        let window_k = width_k * taps.len();
         let most = shape.most_rows();
         with_scratch(most * window_k, |gathered| {
             for block in evenly(0..places.count, most) {
@@ -412,7 +451,7 @@ impl Plan<'_> {
                     .chunks_exact_mut(window_k)
                     .zip(&pixels[block.clone()])
                 {
-                    for (part, tap) in row.chunks_exact_mut(width_k).zip(&self.taps) {
+                    for (part, tap) in row.chunks_exact_mut(width_k).zip(taps) {
                         part.copy_from_slice(&data[place + tap..][..width_k]);
                     }
                 }

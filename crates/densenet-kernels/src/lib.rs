@@ -39,6 +39,7 @@ mod tile;
 pub mod conv;
 pub mod dropout;
 pub mod norm;
+pub mod pointwise;
 pub mod pool;
 pub mod weight_gradient;
 pub mod winograd;

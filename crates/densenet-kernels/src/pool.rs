@@ -317,6 +317,8 @@ pub fn max_pool_backward(
         channels,
     )?;
     at_least(OP, "winners", to.pixels() * channels, winners.len())?;
+    // Additions alone: the same bits whatever the instruction set.
+    let isa = Isa::active().unwrap_or(Isa::PORTABLE);
     let shared = Shared::new(grad_input);
     // The windows that reach an input position: position + padding = output · stride + tap.
     let reaching = |axis: usize, at: usize| {
@@ -342,15 +344,25 @@ pub fn max_pool_backward(
                         let winner =
                             &winners[(out_row * to.spatial[2] + ox) * channels..][..channels];
                         let grad = &grad_output[place..place + channels];
-                        for ((s, g), w) in sum.iter_mut().zip(grad).zip(winner) {
-                            *s += if *w == tap { *g } else { 0.0 };
-                        }
+                        add_where_won(isa, sum, grad, winner, tap);
                     }
                 }
             }
         }
     });
     Ok(())
+}
+
+dispatch! {
+    /// `sum += grad` where `tap` was the largest.
+    fn add_where_won(sum: &mut [f32], grad: &[f32], winner: &[u8], tap: u8) = add_where_won_body
+}
+
+#[inline(always)]
+fn add_where_won_body<S: Simd>(sum: &mut [f32], grad: &[f32], winner: &[u8], tap: u8) {
+    for ((s, g), w) in sum.iter_mut().zip(grad).zip(winner) {
+        *s += if *w == tap { *g } else { 0.0 };
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -102,6 +102,15 @@ impl Raster {
         self.row(pixel / width) + pixel % width * self.stride
     }
 
+    /// The place of the pixel at sample, depth, height and width.
+    pub(crate) fn place(&self, [n, z, y, x]: [usize; 4]) -> usize {
+        n * self.sample_pitch()
+            + (z + self.halo[0]) * self.plane_pitch()
+            + (y + self.halo[1]) * self.row_pitch()
+            + (x + self.halo[2]) * self.stride
+            + self.offset
+    }
+
     /// Writes the places of the pixels from `first` on.
     pub(crate) fn places(&self, first: usize, places: &mut [usize]) {
         let width = self.spatial[2];

@@ -61,6 +61,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `v` where `t` is positive, 0 elsewhere (and where `t` is NaN).
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn where_positive(t: Self::V, v: Self::V) -> Self::V;
     /// Asks for the cache line at `p` into the second-level cache, where there is an instruction for it.
     ///
     /// # Safety
@@ -128,6 +133,22 @@ pub(crate) unsafe fn load_some<S: Simd>(p: *const f32, many: usize) -> S::V {
             S::load(p)
         } else {
             S::load_first(p, many)
+        }
+    }
+}
+
+/// Stores a whole register to `p`, or its first `many` elements.
+///
+/// # Safety
+/// As [`Simd::store_first`].
+#[inline(always)]
+pub(crate) unsafe fn store_some<S: Simd>(p: *mut f32, v: S::V, many: usize) {
+    // SAFETY: the caller guarantees the elements.
+    unsafe {
+        if many == S::LANES {
+            S::store(p, v);
+        } else {
+            S::store_first(p, v, many);
         }
     }
 }

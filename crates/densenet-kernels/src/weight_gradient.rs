@@ -175,7 +175,7 @@ impl Work<'_> {
                 border(output.rows(), self.splits, split),
                 border(output.rows(), self.splits, split + 1),
             );
-            let mut taps = Vec::with_capacity(height);
+            let mut taps = [0; PIXEL_BLOCK];
             while row < end {
                 // As many rows as fit the cache, all of one plane, so that they are evenly apart.
                 let plane_end = row - row % height + height;
@@ -183,13 +183,15 @@ impl Work<'_> {
                 let stop = (row + many).min(plane_end).min(end);
                 let mut origin = [0];
                 origins(window, input, &output, row * width, &mut origin);
-                taps.clear();
-                taps.extend((0..stop - row).map(|i| i * window.stride[1] * input.row_pitch()));
+                let taps = &mut taps[..stop - row];
+                for (i, tap) in taps.iter_mut().enumerate() {
+                    *tap = i * window.stride[1] * input.row_pitch();
+                }
                 let rows = Runs {
                     pixels: width,
                     left: &data[origin[0] + tap..],
                     left_pitch: window.stride[2] * input.stride,
-                    left_starts: &taps,
+                    left_starts: taps,
                     right: &grad[output.row(row)..],
                     right_pitch: output.stride,
                     right_distance: output.row_pitch(),

@@ -17,6 +17,9 @@
 //! # Source
 //! Lavin & Gray, *Fast algorithms for convolutional neural networks*, arXiv:1509.09308.
 
+mod fused;
+mod gradient;
+mod pairs;
 mod product;
 mod stem;
 mod transform;
@@ -30,6 +33,8 @@ use crate::{
     error::{at_least, exactly},
     parallel::{Shared, border, for_each, with_scratch},
 };
+pub use fused::{FusedStore, FusedWeights, FusedWinograd};
+pub use gradient::WinogradGradient;
 pub use stem::{Stem, StemWeights};
 use transform::{Input, Output, Sign, Transform};
 pub use weights::{Tiles, WinogradWeights};

@@ -7,6 +7,7 @@ mod activations;
 mod backward;
 mod forward;
 mod packed;
+mod prepared;
 mod shares;
 mod statistics;
 
@@ -18,6 +19,7 @@ use crate::{NetworkError, parameters::ParameterView, plan::Plan};
 use activations::Activations;
 pub(crate) use activations::Sizes;
 use packed::Packed;
+use prepared::Prepared;
 use shares::Shares;
 use statistics::Statistics;
 
@@ -52,6 +54,8 @@ pub struct Network {
     statistics: Statistics,
     activations: Activations,
     shares: Shares,
+    /// Shapes of the last batch.
+    prepared: Option<Prepared>,
     /// What the last forward pass saw, if its activations are still there.
     last: Option<LastPass>,
 }
@@ -118,6 +122,7 @@ impl Network {
             parameters,
             buffers,
             num_batches_tracked: 0,
+            prepared: None,
             last: None,
             plan,
         })

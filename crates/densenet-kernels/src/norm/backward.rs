@@ -9,7 +9,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     parallel::Shared,
-    simd::{Simd, fma},
+    simd::{Simd, fma, load_some, store_some},
 };
 
 /// How a gradient at a norm + ReLU's output reaches the norm's input buffer; see the module's formula.
@@ -262,14 +262,19 @@ pub fn combine(
     check_pair(OP, (input.len(), from), (output.len(), to), channels)?;
     let shared = Shared::new(output);
     for_rows(at, |row| {
-        let (mut g, mut x, mut y) = (at.row(row), from.row(row), to.row(row));
-        for _ in 0..at.spatial[2] {
-            // SAFETY: rows do not overlap, and each row belongs to one task; the buffer was checked to hold the raster.
-            let output = unsafe { shared.slice(y, channels) };
-            output.copy_from_slice(&grad[g..g + channels]);
-            combine_pixel(isa, &combination, &input[x..x + channels], output);
-            (g, x, y) = (g + at.stride, x + from.stride, y + to.stride);
+        let width = at.spatial[2];
+        if width == 0 {
+            return;
         }
+        let len = |raster: &Raster| (width - 1) * raster.stride + channels;
+        // SAFETY: rows do not overlap, and each row belongs to one task; the buffer was checked to hold the raster.
+        let output = unsafe { shared.slice(to.row(row), len(to)) };
+        let pixels = RowPixels {
+            grad: (&grad[at.row(row)..][..len(at)], at.stride),
+            input: (&input[from.row(row)..][..len(from)], from.stride),
+            count: width,
+        };
+        combine_row(isa, &combination, &pixels, output, to.stride);
     });
     Ok(())
 }
@@ -301,7 +306,7 @@ pub fn combine_in_place(
 }
 
 impl Combination<'_> {
-    fn check(&self, operation: &'static str) -> Result<usize, KernelError> {
+    pub(crate) fn check(&self, operation: &'static str) -> Result<usize, KernelError> {
         let channels = self.of_grad.len();
         exactly(
             operation,
@@ -312,6 +317,61 @@ impl Combination<'_> {
         exactly(operation, "constants", channels, self.constant.len())?;
         exactly(operation, "mean", channels, self.mean.len())?;
         Ok(channels)
+    }
+}
+
+/// A row of a gradient and of a norm's input, pixels of each their stride apart.
+struct RowPixels<'a> {
+    grad: (&'a [f32], usize),
+    input: (&'a [f32], usize),
+    count: usize,
+}
+
+/// Pixels that are asked for ahead: a few channels of each are a cache line or two of a page of their own.
+const AHEAD: usize = 24;
+
+dispatch! {
+    /// [`combine`] of a row.
+    fn combine_row(combination: &Combination<'_>, row: &RowPixels<'_>, output: &mut [f32], pitch: usize) = combine_row_body
+}
+
+#[inline(always)]
+fn combine_row_body<S: Simd>(
+    combination: &Combination<'_>,
+    row: &RowPixels<'_>,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    let n = combination.of_grad.len();
+    let ((grad, step_g), (input, step_x)) = (row.grad, row.input);
+    let last = row.count - 1;
+    assert!(last * step_g + n <= grad.len() && last * step_x + n <= input.len());
+    assert!(last * pitch + n <= output.len());
+    for c in (0..n).step_by(S::LANES) {
+        let many = S::LANES.min(n - c);
+        // SAFETY: the assertions bound every pixel, and a combination has `n` values of each kind; any address may be
+        // asked for. The shell around us has the instruction set.
+        unsafe {
+            let at = |from: &[f32]| load_some::<S>(from[c..].as_ptr(), many);
+            let (a, b) = (at(combination.of_grad), at(combination.of_input));
+            let (constant, mean) = (at(combination.constant), at(combination.mean));
+            for p in 0..row.count {
+                let (g, x) = (
+                    grad.as_ptr().add(p * step_g + c),
+                    input.as_ptr().add(p * step_x + c),
+                );
+                for next in [
+                    g.wrapping_add(AHEAD * step_g),
+                    x.wrapping_add(AHEAD * step_x),
+                ] {
+                    S::prefetch(next);
+                    S::prefetch(next.wrapping_add(many - 1));
+                }
+                let rest = S::fma(b, S::sub(load_some::<S>(x, many), mean), constant);
+                let v = S::fma(a, load_some::<S>(g, many), rest);
+                store_some::<S>(output.as_mut_ptr().add(p * pitch + c), v, many);
+            }
+        }
     }
 }
 

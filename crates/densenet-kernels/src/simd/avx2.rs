@@ -62,6 +62,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)) }
     }
     #[inline(always)]
+    unsafe fn where_positive(t: __m256, v: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(t, _mm256_setzero_ps()), v) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: the caller has AVX2; any address may be asked for.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

@@ -69,6 +69,14 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn where_positive(t: __m512, v: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(t, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(mask, v)
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: the caller has AVX-512; any address may be asked for.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

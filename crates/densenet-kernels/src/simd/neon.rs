@@ -61,6 +61,14 @@ impl Simd for Neon {
         unsafe { vmaxq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn where_positive(t: float32x4_t, v: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller has NEON.
+        unsafe {
+            let bits = vandq_u32(vcgtzq_f32(t), vreinterpretq_u32_f32(v));
+            vreinterpretq_f32_u32(bits)
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn low(v: float32x4_t) -> float32x4_t {

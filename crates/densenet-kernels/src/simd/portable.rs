@@ -58,6 +58,10 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn where_positive(t: [f32; 4], v: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if t[i] > 0.0 { v[i] } else { 0.0 })
+    }
+    #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn low(v: [f32; 4]) -> [f32; 4] {

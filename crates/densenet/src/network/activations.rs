@@ -1,6 +1,11 @@
 //! The memory of one training step.
 
-use densenet_kernels::{Buffer, Isa, Raster, conv, norm, weight_gradient::WeightGradient};
+use densenet_kernels::{
+    Buffer, Isa, Raster, conv, norm,
+    pointwise::{PointwiseBackward, PointwiseForward},
+    weight_gradient::WeightGradient,
+    winograd::{FusedWinograd, WinogradGradient},
+};
 use densenet_spec::Trace;
 
 use crate::plan::{Conv, Plan};
@@ -107,7 +112,22 @@ impl Sizes {
                     &mut s.grad_new,
                     padded(last.c_out).len() + slack(last.c_out),
                 );
-                s.weight(last, &padded(last.c_out), isa);
+                match WinogradGradient::pays(&last.window, &padded(last.c_out)) {
+                    true => {
+                        let channels = [last.c_in, last.c_out];
+                        let output = padded(last.c_out);
+                        let needed =
+                            WinogradGradient::partials(isa, &last.window, channels, &output);
+                        at_least(&mut s.partials, needed);
+                    }
+                    false => s.weight(last, &padded(last.c_out), isa),
+                }
+                if FusedWinograd::pays(&last.window, &padded(last.c_out)) {
+                    let widest = last.c_in.max(last.c_out);
+                    let output = Raster::dense(batch, spatial, widest);
+                    let sums = FusedWinograd::partial_sums(&last.window, widest, &output);
+                    at_least(&mut s.sums, sums);
+                }
                 if layer.bottleneck.is_some() {
                     let bottleneck = Raster::dense(batch, spatial, layer.conv1.c_out);
                     kept.push(bottleneck.len());
@@ -115,7 +135,7 @@ impl Sizes {
                         &mut s.grad_bottleneck,
                         bottleneck.len() + slack(layer.conv1.c_out),
                     );
-                    s.weight(&layer.conv1, &bottleneck, isa);
+                    s.pointwise(&layer.conv1, &bottleneck, isa);
                     s.sums(&bottleneck, layer.conv1.c_out);
                 }
             }
@@ -157,8 +177,22 @@ impl Sizes {
 
     /// Room for the partial gradients of a convolution's weight.
     fn weight(&mut self, conv: &Conv, output: &Raster, isa: Isa) {
-        let needed = WeightGradient::partials(isa, &conv.window, [conv.c_in, conv.c_out], output);
+        let channels = [conv.c_in, conv.c_out];
+        let needed = WeightGradient::partials(isa, &conv.window, channels, output);
         at_least(&mut self.partials, needed);
+    }
+
+    /// Room for the backward pass of norm, ReLU and 1×1 convolution.
+    fn pointwise(&mut self, conv: &Conv, output: &Raster, isa: Isa) {
+        let pixels = output.pixels();
+        let partials = PointwiseBackward::partials(isa, [conv.c_in, conv.c_out], pixels);
+        at_least(&mut self.partials, partials);
+        let sums = PointwiseBackward::partial_sums(isa, conv.c_in, pixels);
+        at_least(&mut self.sums, sums);
+        at_least(
+            &mut self.sums,
+            PointwiseForward::partial_sums(conv.c_out, pixels),
+        );
     }
 
     /// Room for sums of two values per channel over a map, in either way of cutting it.

@@ -9,9 +9,11 @@ use densenet_kernels::{
     conv::{self, Source, Store},
     dropout::Dropout,
     norm::{self, NormBackward},
+    pointwise::{OutputGradient, PointwiseBackward, PointwiseTargets},
     pool::{self, PooledNorm},
     together,
     weight_gradient::WeightGradient,
+    winograd::{FusedStore, FusedWinograd, WinogradGradient},
 };
 use densenet_spec::Trace;
 
@@ -71,13 +73,10 @@ impl<'a> Engine<'a> {
         (grad_input, to): (&mut [f32], &Raster),
         store: Store<'_>,
     ) -> Result<(), NetworkError> {
-        let weight = &self.parameters[conv.weight.clone()];
-        let (way, source) = (
-            (conv, Operand::BackwardInput),
-            Source::Map(grad_output, raster),
-        );
-        self.packed
-            .run(way, weight, source, (grad_input, to), store)
+        let way = (conv, Operand::BackwardInput);
+        let source = Source::Map(grad_output, raster);
+        let target = (grad_input, to);
+        self.packed.run(way, self.parameters, source, target, store)
     }
 }
 
@@ -96,18 +95,22 @@ impl Network {
                 found: grad_logits.len(),
             });
         };
-        let trace = self.plan.architecture.trace(pass.spatial)?;
         // Nothing before the first trained stage needs a gradient.
         let first = self
             .frozen
             .iter()
             .position(|f| !f)
             .unwrap_or(self.frozen.len());
-        let size = |block: usize| trace.layers[self.plan.blocks[block].layers[0].index].spatial;
-        let rasters: Vec<Raster> = (0..self.plan.blocks.len())
-            .map(|b| Raster::dense(pass.batch, size(b), self.plan.blocks[b].c_out))
-            .collect();
-        together(|| self.backward_through(grad_logits, pass, (&trace, &rasters, first)))
+        let Some(prepared) = self.prepared.take() else {
+            return Err(NetworkError::Backward {
+                expected,
+                found: grad_logits.len(),
+            });
+        };
+        let shapes = (&prepared.trace, &prepared.rasters[..], first);
+        let outcome = together(|| self.backward_through(grad_logits, pass, shapes));
+        self.prepared = Some(prepared);
+        outcome
     }
 
     fn backward_through(
@@ -304,8 +307,24 @@ impl Network {
         }
         let bottleneck = place.map(|(i, j)| &a.bottlenecks[i][j][..]);
         let input = (&a.blocks[index][..], raster);
-        let padded = rectify(isa, layer, input, bottleneck, (folded, &mut a.rectified))?;
-        if !frozen {
+        if !frozen && WinogradGradient::pays(&last.window, &new) {
+            let (source, norm) = match (&layer.bottleneck, bottleneck) {
+                (Some((norm2, _)), Some(map)) => {
+                    let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
+                    ((map, dense), norm2)
+                }
+                _ => ((input.0, *raster), &layer.norm1),
+            };
+            let gradient = WinogradGradient {
+                window: last.window,
+                source,
+                affine: Some(norm.affine(folded)),
+                channels: [last.c_in, last.c_out],
+                grad_output: (&a.grad_new, new),
+            };
+            gradient.run(isa, &mut gradients[last.weight.clone()], engine.partials)?;
+        } else if !frozen {
+            let padded = rectify(isa, layer, input, bottleneck, (folded, &mut a.rectified))?;
             engine.weight(
                 last,
                 Source::Map(&a.rectified, padded),
@@ -313,54 +332,81 @@ impl Network {
                 gradients,
             )?;
         }
-        let norm1 = layer.norm1.affine(folded);
-        // Back to the first convolution's output: through norm2, or no further without a bottleneck.
-        let (grad, at) = match (&layer.bottleneck, bottleneck) {
+        // norm2 and the first convolution with norm1, into the block's gradient; or that convolution alone.
+        match (&layer.bottleneck, bottleneck) {
             (Some((norm2, conv2)), Some(bottleneck)) => {
                 let own = &statistics.bottlenecks[index][l];
                 let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
                 let grad = &mut a.grad_bottleneck;
-                engine.input(
-                    conv2,
-                    (&a.grad_new, new),
-                    (&mut grad[..], &dense),
-                    Store::Overwrite,
-                )?;
-                let affine = norm2.affine(folded);
-                norm::mask_and_sum(
-                    isa,
-                    (bottleneck, &dense),
-                    (affine, own.first(norm2.channels)),
-                    (&mut grad[..], &dense),
-                    (shares.sums(norm2.channels), &mut a.sums),
-                )?;
+                let (affine, first) = (norm2.affine(folded), own.first(norm2.channels));
+                let sums = shares.sums(norm2.channels);
+                let (from, to) = ((&a.grad_new[..], new), (&mut grad[..], &dense));
+                let way = (conv2, Operand::BackwardInput);
+                let parameters = engine.parameters;
+                if let Some(weights) = engine.packed.tiles(way, parameters, &dense)? {
+                    let backward = FusedWinograd {
+                        source: from,
+                        affine: None,
+                        weights,
+                    };
+                    let masked = FusedStore::Masked {
+                        input: (bottleneck, dense),
+                        affine,
+                        statistics: first,
+                        sums,
+                    };
+                    backward.run(to, masked, &mut a.sums)?;
+                } else {
+                    engine.input(conv2, from, to, Store::Overwrite)?;
+                    norm::mask_and_sum(
+                        isa,
+                        (bottleneck, &dense),
+                        (affine, first),
+                        (&mut grad[..], &dense),
+                        (sums, &mut a.sums),
+                    )?;
+                }
                 if !frozen {
                     shares.add_to(norm2, gradients);
                 }
-                let whole = shares.own(affine.scale, frozen, own);
-                norm::combine_in_place(isa, whole, (bottleneck, &dense), (&mut grad[..], &dense))?;
-                if !frozen {
-                    let source = Source::NormRelu(&a.blocks[index], *raster, norm1);
-                    engine.weight(&layer.conv1, source, (grad, dense), gradients)?;
-                }
-                (&a.grad_bottleneck, dense)
+                let (rest, sums) = shares.own_and_sums(affine.scale, frozen, own, layer.c_in);
+                let weight = &mut gradients[layer.conv1.weight.clone()];
+                let backward = PointwiseBackward {
+                    input: (&a.blocks[index], *raster),
+                    affine: layer.norm1.affine(folded),
+                    statistics: map.first(layer.c_in),
+                    grad_output: OutputGradient {
+                        grad: (grad, dense),
+                        rest: Some((rest, bottleneck, dense)),
+                    },
+                    weights: engine
+                        .packed
+                        .panels((&layer.conv1, Operand::BackwardInput), engine.parameters)?,
+                };
+                backward.run(PointwiseTargets {
+                    grad_input: &mut a.grad_block,
+                    grad_weight: (!frozen).then_some((weight, &mut *engine.partials)),
+                    sums,
+                    partial_sums: &mut a.sums,
+                })?;
             }
-            _ => (&a.grad_new, new),
-        };
-
-        // The first convolution and norm1, into the block's gradient.
-        let tasks = conv::tasks(raster);
-        let sums = &mut a.sums[..tasks * 2 * layer.c_in];
-        sums.fill(0.0);
-        let store = Store::NormBackward(NormBackward {
-            input: &a.blocks[index],
-            affine: norm1,
-            statistics: map.first(layer.c_in),
-            sums,
-        });
-        engine.input(&layer.conv1, (grad, at), (&mut a.grad_block, raster), store)?;
+            _ => {
+                let norm1 = layer.norm1.affine(folded);
+                let tasks = conv::tasks(raster);
+                let sums = &mut a.sums[..tasks * 2 * layer.c_in];
+                sums.fill(0.0);
+                let store = Store::NormBackward(NormBackward {
+                    input: &a.blocks[index],
+                    affine: norm1,
+                    statistics: map.first(layer.c_in),
+                    sums,
+                });
+                let target = (&mut a.grad_block[..], raster);
+                engine.input(&layer.conv1, (&a.grad_new, new), target, store)?;
+                norm::reduce(&a.sums, tasks, layer.c_in, shares.sums(layer.c_in));
+            }
+        }
         if !frozen {
-            norm::reduce(&a.sums, tasks, layer.c_in, shares.sums(layer.c_in));
             shares.add_to(&layer.norm1, gradients);
             shares.add(&self.parameters[layer.norm1.gamma.clone()], map.count);
         }

@@ -4,11 +4,14 @@ use densenet_kernels::{
     Isa, Operand, Raster,
     conv::{Source, Store},
     dropout::Dropout,
-    norm, pool, together,
+    norm,
+    pointwise::PointwiseForward,
+    pool, together,
+    winograd::{FusedStore, FusedWinograd},
 };
 use densenet_spec::Window;
 
-use super::{LastPass, Network, Sizes, packed::Packed, statistics::MapStatistics};
+use super::{LastPass, Network, packed::Packed, prepared::Prepared, statistics::MapStatistics};
 use crate::{
     Input, NetworkError,
     plan::{Conv, DenseLayer, Norm, Plan},
@@ -22,9 +25,8 @@ pub(super) fn convolve(
     (output, raster): (&mut [f32], &Raster),
 ) -> Result<(), NetworkError> {
     debug_assert_eq!(packed.isa(), isa);
-    let weight = &parameters[conv.weight.clone()];
     let way = (conv, Operand::Forward);
-    packed.run(way, weight, source, (output, raster), Store::Overwrite)
+    packed.run(way, parameters, source, (output, raster), Store::Overwrite)
 }
 
 impl Network {
@@ -36,25 +38,21 @@ impl Network {
     /// # Errors
     /// The input does not fit the network, or a norm would see a single value per channel.
     pub fn forward(&mut self, input: Input<'_>, step: u64) -> Result<&[f32], NetworkError> {
-        let trace = input.trace(&self.plan)?;
+        let kept = self.prepared.take();
+        let way = (self.memory_efficient, self.isa);
+        let prepared = Prepared::fitting(kept, &self.plan, &input, way)?;
         self.last = None;
-        self.check_statistics(&trace, input.batch)?;
-        let sizes = Sizes::new(
-            &self.plan,
-            &trace,
-            input.batch,
-            self.memory_efficient,
-            self.isa,
-        );
-        self.activations.reserve(&sizes);
+        self.check_statistics(&prepared.trace, input.batch)?;
+        self.activations.reserve(&prepared.sizes);
         let pass = LastPass {
             batch: input.batch,
             spatial: input.spatial,
             step,
         };
-        together(|| self.forward_through(input, trace.layers[0].spatial, step))?;
-        self.last = Some(pass);
-        Ok(&self.activations.logits[..sizes.logits])
+        together(|| self.forward_through(input, prepared.trace.layers[0].spatial, step))?;
+        let logits = prepared.sizes.logits;
+        (self.last, self.prepared) = (Some(pass), Some(prepared));
+        Ok(&self.activations.logits[..logits])
     }
 
     fn forward_through(
@@ -202,23 +200,17 @@ impl Network {
             let bottleneck = bottleneck_place(layer, (index, l), self.memory_efficient);
             if let (Some((norm2, _)), Some((i, j))) = (&layer.bottleneck, bottleneck) {
                 let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
-                let source = Source::NormRelu(
-                    &a.blocks[index],
-                    *raster,
-                    layer.norm1.affine(&statistics.folded),
-                );
-                let engine = (self.isa, &mut self.packed, &self.parameters[..]);
-                let target = &mut a.bottlenecks[i][j];
-                convolve(engine, &layer.conv1, source, (&mut target[..], &dense))?;
                 let own = &mut statistics.bottlenecks[index][l];
-                measure(
-                    self.isa,
-                    (target, &dense),
-                    0..norm2.channels,
-                    own,
-                    &mut a.sums,
-                    &self.plan,
-                )?;
+                let target = (&mut a.bottlenecks[i][j][..], &dense);
+                let forward = PointwiseForward {
+                    input: (&a.blocks[index], *raster),
+                    affine: layer.norm1.affine(&statistics.folded),
+                    weights: self
+                        .packed
+                        .panels((&layer.conv1, Operand::Forward), &self.parameters)?,
+                };
+                forward.run(target, own.moments(0..norm2.channels), &mut a.sums)?;
+                own.finish(0..norm2.channels, dense.pixels(), config.bn_eps);
                 fold(
                     norm2,
                     own,
@@ -227,22 +219,50 @@ impl Network {
                     &mut statistics.folded,
                 );
             }
-            let padded = rectify(
-                self.isa,
-                layer,
-                (&a.blocks[index], raster),
-                bottleneck.map(|(i, j)| &a.bottlenecks[i][j][..]),
-                (&statistics.folded, &mut a.rectified),
-            )?;
-            let last = layer.last();
-            let new = raster.at(layer.c_in);
-            let engine = (self.isa, &mut self.packed, &self.parameters[..]);
-            convolve(
-                engine,
-                last,
-                Source::Map(&a.rectified, padded),
-                (&mut a.blocks[index], &new),
-            )?;
+            let (last, new) = (layer.last(), raster.at(layer.c_in));
+            let channels = layer.c_in..layer.c_in + last.c_out;
+            let way = (last, Operand::Forward);
+            let mut measured = false;
+            // The bottleneck is normalised as it is loaded; a map that is also written to is normalised beforehand.
+            let tiled = FusedWinograd::pays(&last.window, &new);
+            let (source, affine) = match (&layer.bottleneck, bottleneck) {
+                (Some((norm2, _)), Some((i, j))) if tiled => {
+                    let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
+                    let affine = norm2.affine(&statistics.folded);
+                    ((&a.bottlenecks[i][j][..], dense), Some(affine))
+                }
+                _ => {
+                    let padded = rectify(
+                        self.isa,
+                        layer,
+                        (&a.blocks[index], raster),
+                        bottleneck.map(|(i, j)| &a.bottlenecks[i][j][..]),
+                        (&statistics.folded, &mut a.rectified),
+                    )?;
+                    ((&a.rectified[..], padded), None)
+                }
+            };
+            let target = &mut a.blocks[index][..];
+            if let Some(weights) = self.packed.tiles(way, &self.parameters, &new)? {
+                let forward = FusedWinograd {
+                    source,
+                    affine,
+                    weights,
+                };
+                let own = &mut statistics.blocks[index];
+                let moments = FusedStore::Moments(own.moments(channels.clone()));
+                forward.run((target, &new), moments, &mut a.sums)?;
+                own.finish(channels.clone(), new.pixels(), config.bn_eps);
+                measured = true;
+            } else {
+                let engine = (self.isa, &mut self.packed, &self.parameters[..]);
+                convolve(
+                    engine,
+                    last,
+                    Source::Map(source.0, source.1),
+                    (target, &new),
+                )?;
+            }
             if config.drop_rate > 0.0 && !frozen {
                 let dropout = Dropout {
                     seed: self.dropout_seed,
@@ -251,16 +271,18 @@ impl Network {
                     rate: config.drop_rate,
                 };
                 dropout.apply(last.c_out, &mut a.blocks[index], &new)?;
+                measured = false;
             }
-            let channels = layer.c_in..layer.c_in + last.c_out;
-            measure(
-                self.isa,
-                (&a.blocks[index], raster),
-                channels,
-                &mut statistics.blocks[index],
-                &mut a.sums,
-                &self.plan,
-            )?;
+            if !measured {
+                measure(
+                    self.isa,
+                    (&a.blocks[index], raster),
+                    channels,
+                    &mut statistics.blocks[index],
+                    &mut a.sums,
+                    &self.plan,
+                )?;
+            }
         }
         Ok(())
     }

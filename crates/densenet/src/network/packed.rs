@@ -3,7 +3,7 @@
 use densenet_kernels::{
     Isa, Operand, Panels, Raster,
     conv::{Conv as Convolution, Source, Store},
-    winograd::{Tiles, Winograd, WinogradWeights},
+    winograd::{FusedWeights, FusedWinograd},
 };
 
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 /// Memory for one packed weight after the other.
 pub(super) struct Packed {
     panels: Panels,
-    /// For the dense layers' 3×3 or 3×3×3. Tiles of 2: those of 4 would cost the gradients four more bits.
-    tiles: Option<WinogradWeights>,
+    /// For the dense layers' 3×3 or 3×3×3.
+    tiles: Option<FusedWeights>,
 }
 
 impl Packed {
@@ -24,7 +24,7 @@ impl Packed {
         let window = layers.next().map(|layer| layer.last().window);
         Packed {
             panels: Panels::new(isa),
-            tiles: window.and_then(|w| WinogradWeights::new(isa, &w, Tiles::Two).ok()),
+            tiles: window.and_then(|w| FusedWeights::new(isa, &w).ok()),
         }
     }
 
@@ -33,25 +33,44 @@ impl Packed {
         self.panels.isa()
     }
 
+    /// A weight packed for a product without tiles.
+    pub(super) fn panels(
+        &mut self,
+        (conv, operand): (&Conv, Operand),
+        parameters: &[f32],
+    ) -> Result<&Panels, NetworkError> {
+        let weight = &parameters[conv.weight.clone()];
+        self.panels.pack(weight, conv.sizes(), operand)?;
+        Ok(&self.panels)
+    }
+
+    /// A weight transformed for tiles, if they are the faster way to this output.
+    pub(super) fn tiles(
+        &mut self,
+        (conv, operand): (&Conv, Operand),
+        parameters: &[f32],
+        output: &Raster,
+    ) -> Result<Option<&FusedWeights>, NetworkError> {
+        let Some(tiles) = &mut self.tiles else {
+            return Ok(None);
+        };
+        if !FusedWinograd::pays(&conv.window, output) {
+            return Ok(None);
+        }
+        let weight = &parameters[conv.weight.clone()];
+        tiles.pack(weight, [conv.c_in, conv.c_out], operand)?;
+        Ok(Some(tiles))
+    }
+
     /// Packs a weight for the convolution itself or its input gradient, and runs it.
     pub(super) fn run(
         &mut self,
         (conv, operand): (&Conv, Operand),
-        weight: &[f32],
+        parameters: &[f32],
         source: Source<'_>,
         (output, raster): (&mut [f32], &Raster),
         store: Store<'_>,
     ) -> Result<(), NetworkError> {
-        let tiled = WinogradWeights::choose(&conv.window, raster.spatial, false).is_some();
-        if let (Some(weights), Source::Map(data, input), Store::Overwrite) =
-            (&mut self.tiles, source, &store)
-            && tiled
-        {
-            weights.pack(weight, [conv.c_in, conv.c_out], operand)?;
-            let source = (data, input);
-            return Ok(Winograd { source, weights }.run(output, raster)?);
-        }
-        self.panels.pack(weight, conv.sizes(), operand)?;
         let convolution = Convolution {
             window: conv.window,
             c_in: match operand {
@@ -59,7 +78,7 @@ impl Packed {
                 Operand::BackwardInput => conv.c_out,
             },
             source,
-            weights: &self.panels,
+            weights: self.panels((conv, operand), parameters)?,
         };
         Ok(convolution.run(output, raster, store)?)
     }

@@ -79,6 +79,17 @@ impl Shares {
         frozen: bool,
         map: &'a MapStatistics,
     ) -> Combination<'a> {
+        self.own_and_sums(scale, frozen, map, 0).0
+    }
+
+    /// [`Shares::own`], and room for the next norm's sums.
+    pub(super) fn own_and_sums<'a>(
+        &'a mut self,
+        scale: &[f32],
+        frozen: bool,
+        map: &'a MapStatistics,
+        channels: usize,
+    ) -> (Combination<'a>, [&'a mut [f64]; 2]) {
         let count = map.count.max(1) as f64;
         for (c, scale) in scale.iter().enumerate() {
             let a = f64::from(*scale);
@@ -91,7 +102,15 @@ impl Shares {
             self.of_input[c] = (-a * s * q) as f32;
             self.constant[c] = (-a * b) as f32;
         }
-        self.combination(scale.len(), &map.mean)
+        let n = scale.len();
+        let combination = Combination {
+            of_grad: &self.of_grad[..n],
+            of_input: &self.of_input[..n],
+            constant: &self.constant[..n],
+            mean: &map.mean,
+        };
+        let sums = [&mut self.sum_g[..channels], &mut self.sum_gx[..channels]];
+        (combination, sums)
     }
 
     pub(super) fn combination<'a>(&'a self, n: usize, mean: &'a [f32]) -> Combination<'a> {

@@ -59,6 +59,14 @@ impl MapStatistics {
         }
     }
 
+    /// Where the mean and the variance of some channels go.
+    pub(super) fn moments(&mut self, channels: std::ops::Range<usize>) -> [&mut [f64]; 2] {
+        [
+            &mut self.mean_f64[channels.clone()],
+            &mut self.variance[channels],
+        ]
+    }
+
     /// Fills the f32 values of `channels` from the f64 ones.
     pub(super) fn finish(&mut self, channels: std::ops::Range<usize>, count: usize, eps: f64) {
         self.count = count;
