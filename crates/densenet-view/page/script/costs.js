@@ -3,7 +3,7 @@ import { h } from "./elements.js";
 import { doc, passes, stageOf } from "./data.js";
 import { state, change } from "./state.js";
 import { bars } from "./charts.js";
-import { short, bytes, ms, percent } from "./format.js";
+import { short, bytes, counted, ms, percent } from "./format.js";
 
 /** The view: a chart each for parameters, multiply-adds, maps and time. */
 export function costs() {
@@ -17,7 +17,7 @@ export function costs() {
   const sum = doc.stages.reduce((total, stage) => total + stage.bytes, 0);
   const fused = passes().find((pass) => pass.stages.length > 1);
   const measured = time
-    ? `${ms(time.total_ms)}: median of ${time.runs} runs, ${time.threads} ${time.threads === 1 ? "thread" : "threads"}, ${time.isa}${time.random_weights ? ", random weights" : ""}${fused ? `; ${fused.name} are one pass` : ""}`
+    ? `${ms(time.total_ms)}: ${time.runs === 1 ? "one run" : `median of ${time.runs} runs`}, ${counted(time.threads, "thread")}, ${time.isa}${time.random_weights ? ", random weights" : ""}${fused ? `; ${fused.name} are one pass` : ""}`
     : null;
   return [
     h("div", { class: "grid" },
@@ -28,7 +28,7 @@ export function costs() {
         ? figure("Measured time", measured, timed(current))
         : h("figure", { class: "card" }, h("h2", {}, "Measured time"), h("p", { class: "hint" }, "Not measured. Leave out --no-time to have it measured on your machine.")),
     ),
-    h("p", { class: "hint" }, `The deepest block holds ${percent(Math.max(...doc.stages.map((s) => s.params)) / totals.params)} of all parameters. Norms and ReLUs ride along with their neighbours and make no maps of their own.`),
+    h("p", { class: "hint" }, `The largest stage holds ${percent(Math.max(...doc.stages.map((s) => s.params)) / totals.params)} of all parameters. Norms and ReLUs ride along with their neighbours and make no maps of their own.`),
   ];
 }
 
