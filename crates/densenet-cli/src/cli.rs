@@ -3,7 +3,10 @@
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{bench, check, eval, export, import, infer, init, predict, summary, train, view},
+    commands::{
+        bench, check, compare, eval, export, import, infer, init, lr_find, predict, summary, train,
+        view,
+    },
     failure::{Failure, USAGE},
     usage,
 };
@@ -33,7 +36,9 @@ enum Command {
     Export(export::Export),
     Check(Box<check::Check>),
     Train(Box<train::Train>),
+    LrFind(Box<lr_find::LrFind>),
     Eval(eval::Eval),
+    Compare(compare::Compare),
     Predict(predict::Predict),
     Infer(infer::Infer),
     Bench(bench::Bench),
@@ -53,7 +58,9 @@ impl Cli {
             Command::Export(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Train(command) => command.run(),
+            Command::LrFind(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Infer(command) => command.run(),
             Command::Bench(command) => command.run(),

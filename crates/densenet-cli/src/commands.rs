@@ -2,11 +2,13 @@
 
 pub mod bench;
 pub mod check;
+pub mod compare;
 pub mod eval;
 pub mod export;
 pub mod import;
 pub mod infer;
 pub mod init;
+pub mod lr_find;
 pub mod predict;
 pub mod summary;
 pub mod train;

@@ -94,6 +94,8 @@ pub(crate) struct Sample {
     pub source: Source,
     pub label: u32,
     pub split: Split,
+    /// The patient or slide it is of, by number.
+    pub group: Option<u32>,
 }
 
 /// Samples of one size, packed: what CIFAR, IDX and NumPy files hold.
@@ -222,6 +224,11 @@ impl Dataset {
     /// The split a sample belongs to, if it exists.
     pub fn split_of(&self, index: usize) -> Option<Split> {
         self.samples.get(index).map(|s| s.split)
+    }
+
+    /// A number that a sample shares with those of its group (one patient, one slide); `None` where the source names none.
+    pub fn group(&self, index: usize) -> Option<u32> {
+        self.samples.get(index)?.group
     }
 
     /// A sample's name for messages and tables: its path, or `file[record]`.

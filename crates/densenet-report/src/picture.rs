@@ -64,7 +64,7 @@ pub fn heat(value: f32) -> [u8; 4] {
             mix(20.0, 30.0, t),
         ]
     };
-    [r as u8, g as u8, b as u8, (190.0 * v.powf(0.8)) as u8]
+    [r as u8, g as u8, b as u8, (165.0 * v.powf(1.5)) as u8]
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn scores(scores: &Scores) -> Markup {
                             (chart::reliability(c))
                             p.quiet {
                                 "ECE " (number::share(Some(c.ece))) ", largest gap " (number::share(Some(c.mce)))
-                                ", Brier score " (number::share(Some(c.brier))) ". Bars on the diagonal mean what they say; "
+                                ", Brier score " (number::share(Some(c.brier))) ". Blue: how often answers of this confidence are right; orange: the gap to the diagonal. "
                                 (verdict(c.confidence - c.accuracy))
                             }
                         }
@@ -113,9 +113,9 @@ fn scores(scores: &Scores) -> Markup {
 /// What the sign of confidence − accuracy means.
 fn verdict(difference: f64) -> &'static str {
     match difference {
-        d if d > 0.01 => "the model is more confident than it is right.",
-        d if d < -0.01 => "the model is less confident than it is right.",
-        _ => "on the whole the model is as confident as it is right.",
+        d if d > 0.01 => "The model is more confident than it is right.",
+        d if d < -0.01 => "The model is less confident than it is right.",
+        _ => "On the whole the model is as confident as it is right.",
     }
 }
 
@@ -245,7 +245,10 @@ fn mistake(mistake: &Mistake) -> Markup {
     let percent = |p: f64| format!("{:.1} %", 100.0 * p);
     html! {
         li {
-            h3 { em { (mistake.answer.0) } " " (percent(mistake.answer.1)) ", is " (mistake.truth.0) " " (percent(mistake.truth.1)) }
+            h3 {
+                "called " b.answered { (mistake.answer.0) } " (" (percent(mistake.answer.1)) "), is "
+                b { (mistake.truth.0) } " (" (percent(mistake.truth.1)) ")"
+            }
             p.name { (mistake.name) }
             @for evidence in &mistake.evidence { (self::evidence(mistake, evidence)) }
         }

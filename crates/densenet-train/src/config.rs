@@ -146,6 +146,8 @@ pub struct TrainConfig {
     pub save_every: f64,
     /// Optimiser steps between saves within an epoch.
     pub save_every_steps: Option<u64>,
+    /// Whether event files for TensorBoard are written.
+    pub tensorboard: bool,
 
     // ---- tables
     /// From image to input, in full; takes the place of `image_size`.
@@ -254,6 +256,7 @@ impl Default for TrainConfig {
             name: None,
             save_every: 60.0,
             save_every_steps: None,
+            tensorboard: false,
             preprocessing: None,
             network: ConfigFile::default(),
         }

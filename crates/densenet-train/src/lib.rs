@@ -3,7 +3,8 @@
 //! - [`TrainConfig`]: every option, from defaults, a file and the command line ([`TrainConfig::layered`]).
 //! - [`train()`]: a new run in a folder of its own; [`resume()`]: an interrupted one, bit for bit as if it had never
 //!   stopped. Both speak to a [`Reporter`], listen to a [`StopFlag`], and give an [`Outcome`].
-//! - [`evaluate()`]: a model on a split.
+//! - [`evaluate()`]: a model on a split; [`Assessment`] adds calibration and intervals, [`report_evaluation`] writes files.
+//! - [`lr_find()`]: which learning rate; [`compare()`]: which run.
 //!
 //! The parts can be used alone: [`Optimizer`], [`Schedule`], [`CrossEntropy`], [`Ema`], [`Scores`], [`auroc`].
 //!
@@ -26,7 +27,7 @@
 //! open and check every image -> decide preprocessing and network -> refuse what cannot work -> run folder
 //!   epoch: batches -> forward -> loss finite? -> backward -> gradient finite? -> running statistics -> optimiser
 //!   evaluation on the validation split -> best.safetensors, last.safetensors, state.safetensors, metrics.csv
-//! best model on the test split
+//! best model on the test split -> predictions.csv, summary.json, report.html
 //! ```
 //!
 //! # Promises
@@ -44,6 +45,7 @@
 pub(crate) use densenet::{spec, weights};
 
 mod checkpoint;
+mod compare;
 mod config;
 mod early_stopping;
 mod ema;
@@ -54,17 +56,21 @@ mod exact;
 mod golden;
 mod gradient;
 mod loss;
+mod lr_find;
 mod metrics;
 mod network;
 mod optimizer;
+mod records;
 pub mod report;
 mod run_dir;
 mod schedule;
 mod session;
 mod stop;
+mod tensorboard;
 mod train;
 
 pub use checkpoint::EpochMetrics;
+pub use compare::{Comparison, Difference, RunRecord, compare};
 pub use config::{
     BadFiles, ClassWeights, DIGITS_MODEL, Fit, Layer, SHAPES3D_MODEL, TrainConfig, WeightRule,
 };
@@ -74,11 +80,13 @@ pub use error::{NonFinite, TrainError};
 pub use evaluate::{EvaluateOptions, evaluate, preprocessing_of};
 pub use gradient::{clip_factor, norm};
 pub use loss::{CrossEntropy, LossSum};
+pub use lr_find::{LrPoint, LrSweep, SweepOptions, lr_find};
 pub use metrics::{
     Assessment, Bin, Bootstrap, Calibration, ClassIntervals, ClassScores, Curve, Evaluation,
     Interval, Intervals, Point, Scores, auroc,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Rule, Segment};
+pub use records::{PREDICTIONS, REPORT, SUMMARY, report_evaluation};
 pub use report::Reporter;
 pub use schedule::{Schedule, ScheduleKind};
 pub use stop::{StopFlag, install_signal_handlers};

@@ -16,6 +16,7 @@ mod curve;
 
 pub use assessment::Assessment;
 pub use auroc::auroc;
+pub(crate) use bootstrap::paired_interval;
 pub use bootstrap::{Bootstrap, ClassIntervals, Interval, Intervals};
 pub use calibration::{Bin, Calibration};
 pub use curve::{Curve, Point};

@@ -47,6 +47,10 @@ pub struct StepInfo {
     pub batch: usize,
     /// Batches of an epoch.
     pub batches: usize,
+    /// Optimiser steps taken in the whole run, this one included.
+    pub step: u64,
+    /// Mean loss of this step's samples.
+    pub step_loss: f64,
     /// Mean loss of the epoch so far.
     pub loss: f64,
     /// Accuracy of the epoch so far.
@@ -132,7 +136,7 @@ fn start_lines(run: &RunInfo<'_>) -> String {
 }
 
 /// `1,234,567`
-fn grouped(n: usize) -> String {
+pub(crate) fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -145,7 +149,7 @@ fn grouped(n: usize) -> String {
 }
 
 /// `3.2s`, `4m 05s`, `2h 07m`
-fn duration(d: Duration) -> String {
+pub(crate) fn duration(d: Duration) -> String {
     let s = d.as_secs();
     match s {
         0..60 => format!("{:.1}s", d.as_secs_f64()),

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `config.toml` | every option as resolved; `--config` takes it |
 //! | `metrics.csv` | one line per epoch |
+//! | `timing.csv` | how long each epoch took |
+//! | `predictions.csv`, `summary.json`, `report.html` | what to read; see [`crate::records`] |
 //! | `best.safetensors`, `last.safetensors` | models |
 //! | `state.safetensors`, `state.previous.safetensors` | what resuming needs |
 //! | `run.lock` | held while a process trains here; names it |
@@ -194,7 +196,16 @@ fn last_number(out: &Path, name: &str) -> Result<u64, TrainError> {
 /// Removes the temporary files of saves that were killed: names that only this program gives, in a folder that only we
 /// hold.
 pub(crate) fn remove_orphans(folder: &Path) -> Result<(), TrainError> {
-    const OURS: [&str; 5] = ["state", "best", "last", "config", "metrics"];
+    const OURS: [&str; 8] = [
+        "state",
+        "best",
+        "last",
+        "config",
+        "metrics",
+        "predictions",
+        "summary",
+        "report",
+    ];
     let entries =
         fs::read_dir(folder).map_err(|cause| TrainError::io(folder, "list the folder", cause))?;
     for entry in entries.flatten() {
@@ -276,6 +287,7 @@ mod tests {
             ".metrics.csv.7-3.tmp",
             "new.best.safetensors",
             ".new.last.safetensors.1-1.tmp",
+            ".report.html.1-1.tmp",
         ];
         for name in keep.iter().chain(&gone) {
             fs::write(dir.file(name), b"x").unwrap();

@@ -19,6 +19,7 @@ use crate::{
     metrics::Evaluation,
     network::{Net, View, layout, segments},
     optimizer::Optimizer,
+    records::{EpochTiming, TIMING},
     report::{Reporter, StepInfo},
     run_dir::RunDir,
     schedule::Schedule,
@@ -71,6 +72,10 @@ pub(crate) struct Session<'a, N> {
     failed_save: Option<TrainError>,
     /// Scratch of a step.
     scratch: step::Scratch,
+    /// The pace of the epoch's training, from where it began or was resumed.
+    pace: EpochTiming,
+    /// The best epoch's evaluation, if it was in this process.
+    best_evaluation: Option<Evaluation>,
 }
 
 pub(crate) const BEST: &str = "best.safetensors";
@@ -116,6 +121,8 @@ impl<'a, N: Net> Session<'a, N> {
             steps_since_save: 0,
             failed_save: None,
             scratch: step::Scratch::default(),
+            pace: EpochTiming::default(),
+            best_evaluation: None,
             views,
             parts,
             reporter,
@@ -174,6 +181,14 @@ impl<'a, N: Net> Session<'a, N> {
                 return Ok(Some(end));
             }
             let Some(batch) = batches.next() else {
+                let seconds = began.elapsed().as_secs_f64();
+                self.pace = EpochTiming {
+                    epoch: self.progress.epoch + 1,
+                    train_seconds: seconds,
+                    samples: images,
+                    waiting_share: batches.waited().as_secs_f64() / seconds.max(1e-9),
+                    evaluation_seconds: 0.0,
+                };
                 return Ok(None);
             };
             let batch = batch?;
@@ -184,6 +199,7 @@ impl<'a, N: Net> Session<'a, N> {
             if group.passes() < self.parts.config.accumulate && done < self.parts.train.batches() {
                 continue;
             }
+            let step_loss = group.loss();
             let lr = self.apply(std::mem::take(&mut group), done);
             let seconds = began.elapsed().as_secs_f64().max(1e-9);
             self.reporter.step(&StepInfo {
@@ -191,6 +207,8 @@ impl<'a, N: Net> Session<'a, N> {
                 epochs: self.parts.config.epochs,
                 batch: done,
                 batches: self.parts.train.batches(),
+                step: self.progress.step,
+                step_loss,
                 loss: self.sums.mean(),
                 accuracy: self.sums.accuracy(),
                 lr,
@@ -205,10 +223,13 @@ impl<'a, N: Net> Session<'a, N> {
 
     /// Evaluates and writes down a finished epoch; `Some` where the run ends with it.
     fn close_epoch(&mut self, began: Instant) -> Result<Option<End>, TrainError> {
+        let evaluating = Instant::now();
         let evaluation = match self.evaluate()? {
             Ok(evaluation) => evaluation,
             Err(end) => return Ok(Some(end)),
         };
+        self.pace.evaluation_seconds = evaluating.elapsed().as_secs_f64();
+        self.write_timing();
         let monitor = self.parts.config.monitor;
         let epoch = self.progress.epoch + 1;
         let best = match &evaluation {
@@ -244,7 +265,9 @@ impl<'a, N: Net> Session<'a, N> {
             best,
         };
         let model = self.model(&row);
+        let evaluated = evaluation.is_some();
         if best {
+            self.best_evaluation = evaluation;
             self.unwritten.retain(|(file, _)| *file != BEST);
             self.unwritten.push((BEST, model.clone()));
         }
@@ -258,8 +281,7 @@ impl<'a, N: Net> Session<'a, N> {
         self.sums = LossSum::default();
         if epoch >= self.parts.config.epochs {
             self.progress.finished = Some(format!("all {epoch} epochs are done"));
-        } else if evaluation.is_some() && self.progress.watch.exhausted(self.parts.config.patience)
-        {
+        } else if evaluated && self.progress.watch.exhausted(self.parts.config.patience) {
             let waited = self.progress.watch.waited;
             self.progress.finished = Some(format!("no better epoch for {waited} epochs"));
         }
@@ -336,9 +358,19 @@ impl<'a, N: Net> Session<'a, N> {
             .collect()
     }
 
-    /// What was learned and when, and the parts back.
-    pub(crate) fn into_parts(self) -> (Parts<N>, Progress) {
-        (self.parts, self.progress)
+    /// Appends the epoch's pace. Nothing depends on it, so a refusal is only told.
+    fn write_timing(&mut self) {
+        let path = self.parts.run.file(TIMING);
+        if let Err(error) = self.pace.append(&path) {
+            let path = path.display();
+            self.reporter
+                .warning(&format!("{path}: cannot write: {error}; training goes on"));
+        }
+    }
+
+    /// What was learned and when, the best epoch's evaluation where it was in this process, and the parts back.
+    pub(crate) fn into_parts(self) -> (Parts<N>, Progress, Option<Evaluation>) {
+        (self.parts, self.progress, self.best_evaluation)
     }
 }
 

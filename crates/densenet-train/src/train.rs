@@ -1,29 +1,27 @@
 //! From a configuration to a trained model.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use densenet::Network;
-use densenet_data::{Dataset, Split};
+use densenet_data::{Dataset, Loader, Split};
 
 use crate::{
-    checkpoint::{EpochMetrics, Store},
+    checkpoint::{EpochMetrics, SavedState, Store},
     config::{Layer, TrainConfig},
     early_stopping::Best,
     error::TrainError,
-    evaluate::{EvaluateOptions, evaluate},
     metrics::Evaluation,
     report::{Reporter, RunInfo},
     run_dir::RunDir,
-    session::{BEST, End, LAST, Parts, Session},
+    session::{End, Parts, Session},
     stop::StopFlag,
-    weights::Model,
+    tensorboard::EventLog,
 };
 
+mod close;
 mod prepare;
 
+use close::{Close, signal_name};
 pub use prepare::{Finding, Preflight, preflight};
 use prepare::{Prepared, Source};
 
@@ -75,6 +73,8 @@ pub struct Summary {
     pub config: PathBuf,
     /// One line per epoch.
     pub metrics: PathBuf,
+    /// The page about the run; `None` where it could not be written.
+    pub report: Option<PathBuf>,
     /// The data set, as it was given.
     pub data: String,
     /// Why it ended.
@@ -126,6 +126,19 @@ pub fn train(
     result
 }
 
+/// Data, network and resolved configuration as a run would begin with them, without a run's folder.
+pub(crate) fn start(
+    config: &TrainConfig,
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Option<(TrainConfig, Network, Loader)>, TrainError> {
+    let Some(prepared) = Prepared::new(config, Source::find(config)?, reporter, stop)? else {
+        return Ok(None);
+    };
+    let network = prepared.network()?;
+    Ok(Some((prepared.config, network, prepared.train)))
+}
+
 fn new_run(
     config: &TrainConfig,
     reporter: &mut dyn Reporter,
@@ -146,8 +159,8 @@ fn new_run(
 
 /// Continues the run in `folder`, bit for bit as if it had never stopped.
 ///
-/// `changes` may hold keys that cannot change a result (`loader_threads`, `cache_mb`, `memory_efficient`, `save_every`,
-/// `save_every_steps`); others must be those of the run.
+/// `changes` may hold keys that cannot change a result (`loader_threads`, `cache_mb`, `cache_dir`, `memory_efficient`,
+/// `save_every`, `save_every_steps`); others must be those of the run.
 ///
 /// # Errors
 /// `Locked` where another process trains there, `State` where no saved state is usable or something that decides the
@@ -199,68 +212,57 @@ fn run_session(
     prepared: Prepared,
     net: Network,
     run: RunDir,
-    saved: Option<crate::checkpoint::SavedState>,
+    saved: Option<SavedState>,
     reporter: &mut dyn Reporter,
     stop: &StopFlag,
 ) -> Result<Outcome, TrainError> {
-    let dataset = Arc::clone(prepared.train.dataset());
-    let config = prepared.config.clone();
+    let template = prepared.template();
     let parts = Parts {
         net,
-        template: prepared.template(),
+        template,
         config: prepared.config,
         train: prepared.train,
         val: prepared.val,
         run,
     };
-    announce(&parts, &dataset, reporter);
-    let folder = parts.run.path().to_path_buf();
+    announce(&parts, parts.train.dataset(), reporter);
+    if !parts.config.tensorboard {
+        return to_the_end(parts, saved, reporter, stop);
+    }
+    let run = parts.run.path().to_path_buf();
+    let step = saved.as_ref().map_or(0, |s| s.progress.step);
+    let mut log = EventLog::new(reporter, &run, step, &parts.config.to_toml()?)
+        .map_err(|cause| TrainError::io(&run, "make an event file", cause))?;
+    to_the_end(parts, saved, &mut log, stop)
+}
+
+fn to_the_end(
+    parts: Parts<Network>,
+    saved: Option<SavedState>,
+    reporter: &mut dyn Reporter,
+    stop: &StopFlag,
+) -> Result<Outcome, TrainError> {
     let mut keep = |_| Ok(());
     let mut session = Session::new(parts, reporter, stop, &mut keep)?;
     if let Some(saved) = saved {
         session.restore(saved)?;
     }
-    match session.run()? {
-        End::Interrupted(signal) => Ok(Outcome::Interrupted {
-            signal,
-            run: Some(folder),
-        }),
-        End::Finished(reason) => {
-            let (parts, progress) = session.into_parts();
-            let best_model = parts.run.file(BEST);
-            let test = match dataset.indices(Split::Test) {
-                [] => None,
-                _ => {
-                    let model = Model::load(&best_model)?;
-                    let options = EvaluateOptions {
-                        batch_size: config.batch_size,
-                        threads: config.threads(),
-                    };
-                    match evaluate(&model, &dataset, Split::Test, options, reporter, stop)? {
-                        Some(evaluation) => Some(evaluation),
-                        // The run itself is saved as complete; resuming repeats this evaluation only.
-                        None => {
-                            let signal = stop.raised().unwrap_or(2);
-                            return Ok(Outcome::Interrupted {
-                                signal,
-                                run: Some(folder),
-                            });
-                        }
-                    }
-                }
-            };
-            Ok(Outcome::Finished(Box::new(Summary {
-                last_model: parts.run.file(LAST),
-                config: parts.run.file("config.toml"),
-                metrics: parts.run.file("metrics.csv"),
-                run: folder,
-                best_model,
-                data: config.data.unwrap_or_else(|| "digits".into()),
-                reason,
-                best: progress.watch.best,
-                epochs: progress.rows,
-                test,
-            })))
+    let end = session.run();
+    let (parts, progress, best) = session.into_parts();
+    let close = Close { parts, progress };
+    match end {
+        Ok(End::Finished(reason)) => close.finish(reason, reporter, stop),
+        Ok(End::Interrupted(signal)) => {
+            close.leave(
+                &format!("stopped by {}", signal_name(signal)),
+                best,
+                reporter,
+            );
+            Ok(close.interrupted(signal))
+        }
+        Err(error) => {
+            close.leave(&error.to_string(), best, reporter);
+            Err(error)
         }
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use densenet_data::{Dataset, OpenOptions, Split, SplitOptions};
-use densenet_train::{EvaluateOptions, Evaluation, evaluate, install_signal_handlers};
+use densenet_train::{
+    Assessment, Bootstrap, EvaluateOptions, Evaluation, Interval, REPORT, evaluate,
+    install_signal_handlers, report_evaluation,
+};
 use densenet_weights::Model;
 use serde_json::Value;
 
@@ -22,7 +25,7 @@ use crate::{
     table::Table,
 };
 
-/// Measure a model on labelled images: accuracy, loss, AUROC, confusion
+/// Measure a model on labelled images: accuracy, loss, AUROC, confusion, calibration
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Eval {
@@ -45,6 +48,12 @@ pub struct Eval {
     /// Seed of the division into splits [default: as in training]
     #[arg(long, value_name = "N", value_parser = whole)]
     split_seed: Option<usize>,
+    /// Write report.html, predictions.csv and summary.json into this folder
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Bootstrap resamples of the intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples, value_parser = whole)]
+    resamples: usize,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -54,10 +63,12 @@ pub struct Eval {
 
 const AFTER_HELP: &str = "\
 Images are prepared exactly as they were for training. The data's classes are matched with the model's by name.
+Intervals are where the middle 95 % of bootstrap resamples lie.
 
 Examples:
   densenet eval runs/digits-1/best.safetensors digits
   densenet eval model.safetensors photos/ --split val
+  densenet eval model.safetensors hospital-b/ --report hospital-b-report
   densenet eval model.safetensors list.csv --json";
 
 /// [`Split`]'s names.
@@ -101,15 +112,24 @@ impl Eval {
             let signal = stop.raised().unwrap_or(2);
             return Err(Failure::silent(u8::try_from(128 + signal).unwrap_or(130)));
         };
-        if self.json {
-            return output::print_json(&document(&evaluation, &self.data, split)?);
-        }
+        let bootstrap = Bootstrap {
+            resamples: self.resamples.min(MOST_RESAMPLES),
+            ..Bootstrap::default()
+        };
+        let assessment = Assessment::of(evaluation, &dataset, bootstrap);
         let title = format!(
             "{} on {}, {split}",
             self.model.display(),
             self.data.display()
         );
-        output::print(&text(&title, &evaluation, output::width()))
+        if let Some(folder) = &self.report {
+            report_evaluation(folder, &title, &model, &dataset, split, &assessment)?;
+            output::note(&format!("wrote {}", folder.join(REPORT).display()));
+        }
+        if self.json {
+            return output::print_json(&document(&assessment, &self.data, split)?);
+        }
+        output::print(&text(&title, &assessment, output::width()))
     }
 
     /// The model's classes, and the division into splits that it was trained with.
@@ -135,9 +155,12 @@ impl Eval {
     }
 }
 
+/// More say nothing new.
+const MOST_RESAMPLES: usize = 100_000;
+
 /// The evaluation's own document, with what was evaluated.
-fn document(evaluation: &Evaluation, data: &Path, split: Split) -> Result<Value, Failure> {
-    let mut document = serde_json::to_value(evaluation)
+fn document(assessment: &Assessment, data: &Path, split: Split) -> Result<Value, Failure> {
+    let mut document = serde_json::to_value(assessment)
         .map_err(|error| Failure::new(BUG, format_args!("eval: {error} — report this")))?;
     if let Value::Object(fields) = &mut document {
         fields.insert("data".into(), data.display().to_string().into());
@@ -146,18 +169,39 @@ fn document(evaluation: &Evaluation, data: &Path, split: Split) -> Result<Value,
     Ok(document)
 }
 
-fn text(title: &str, evaluation: &Evaluation, width: usize) -> String {
+fn text(title: &str, assessment: &Assessment, width: usize) -> String {
+    let evaluation = &assessment.evaluation;
+    let intervals = assessment.intervals.as_ref();
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let four = |value: f64| format!("{value:.4}");
+    let with = |value: String, interval: Option<Interval>, form: &dyn Fn(f64) -> String| {
+        interval.map_or(value.clone(), |[low, high]| {
+            format!("{value}  ({} to {})", form(low), form(high))
+        })
+    };
+    let accuracy = with(
+        percent(evaluation.accuracy),
+        intervals.and_then(|i| i.accuracy),
+        &percent,
+    );
     let mut lines = vec![
         ("Images", grouped(evaluation.samples as u64)),
-        ("Accuracy", percent(evaluation.accuracy)),
-        ("Loss", format!("{:.4}", evaluation.loss)),
+        ("Accuracy", accuracy),
+        ("Loss", four(evaluation.loss)),
     ];
     if let Some(top5) = evaluation.top5 {
         lines.push(("Top-5 accuracy", percent(top5)));
     }
     if let Some(auroc) = evaluation.macro_auroc {
-        lines.push(("Macro AUROC", format!("{auroc:.4}")));
+        let interval = intervals.and_then(|i| i.macro_auroc);
+        lines.push(("Macro AUROC", with(four(auroc), interval, &four)));
+    }
+    if let Some(f1) = evaluation.macro_f1 {
+        let interval = intervals.and_then(|i| i.macro_f1);
+        lines.push(("Macro F1", with(four(f1), interval, &four)));
+    }
+    if let Some(calibration) = &assessment.calibration {
+        lines.push(("Calibration error", four(calibration.ece)));
     }
     let lines: Vec<_> = lines
         .into_iter()
@@ -174,7 +218,7 @@ fn text(title: &str, evaluation: &Evaluation, width: usize) -> String {
 
 /// One row for each class.
 fn classes(evaluation: &Evaluation) -> Table {
-    let mut table = Table::new(&["Class", "Images", "Precision", "Recall", "F1"]);
+    let mut table = Table::new(&["Class", "Images", "Precision", "Recall", "F1", "AUROC"]);
     let share = |value: Option<f64>| value.map_or("—".to_string(), |v| format!("{v:.3}"));
     for class in &evaluation.per_class {
         table.row(vec![
@@ -183,6 +227,7 @@ fn classes(evaluation: &Evaluation) -> Table {
             share(class.precision),
             share(class.recall),
             share(class.f1),
+            share(class.auroc),
         ]);
     }
     table

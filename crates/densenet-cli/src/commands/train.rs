@@ -2,7 +2,7 @@
 
 mod made;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use densenet_train::{Layer, Outcome, TrainConfig, install_signal_handlers, resume, train};
@@ -71,7 +71,15 @@ impl Train {
         self.run.prepare()?;
         let stop = install_signal_handlers()
             .map_err(|error| Failure::new(BUG, format_args!("signals: {error} — report this")))?;
-        let layers = self.layers()?;
+        let layers = layers(&Choices {
+            data: self.data.as_deref(),
+            config: self.config.as_deref(),
+            data_options: &self.data_options,
+            model: &self.model,
+            optimisation: &self.optimisation,
+            saving: Some(&self.saving),
+            network: &self.network,
+        })?;
         let mut reporter = output::reporter();
         let outcome = match &self.resume {
             Some(run) => resume(run, &layers, &mut *reporter, &stop)?,
@@ -86,33 +94,49 @@ impl Train {
             Outcome::Interrupted { .. } => Err(made::interruption(&outcome)),
         }
     }
+}
 
-    /// The file and the command line, the latter uppermost.
-    fn layers(&self) -> Result<Vec<Layer>, Failure> {
-        let mut layers = Vec::new();
-        if let Some(path) = &self.config {
-            layers.push(Layer::read(path)?);
-        }
-        let mut table = Table::new();
-        if let Some(data) = &self.data {
-            table.insert("data".into(), Value::String(data.clone()));
-        }
-        if self.data_options.no_augment {
-            table.insert("augment".into(), Value::String("none".into()));
-        }
-        table.extend(keys(&self.data_options)?);
-        table.extend(keys(&self.model)?);
-        table.extend(keys(&self.optimisation)?);
-        table.extend(keys(&self.saving)?);
-        table.extend(keys(&self.network.file()?)?);
-        if !table.is_empty() {
-            layers.push(Layer {
-                origin: "command line".into(),
-                table,
-            });
-        }
-        Ok(layers)
+/// What the command line says about a training.
+pub struct Choices<'a> {
+    pub data: Option<&'a str>,
+    pub config: Option<&'a Path>,
+    pub data_options: &'a DataOptions,
+    pub model: &'a ModelOptions,
+    pub optimisation: &'a OptimisationOptions,
+    pub saving: Option<&'a SavingOptions>,
+    pub network: &'a ConfigOptions,
+}
+
+/// The file and the command line, the latter uppermost.
+///
+/// # Errors
+/// A file that cannot be read, a number beyond all measure.
+pub fn layers(choices: &Choices<'_>) -> Result<Vec<Layer>, Failure> {
+    let mut layers = Vec::new();
+    if let Some(path) = choices.config {
+        layers.push(Layer::read(path)?);
     }
+    let mut table = Table::new();
+    if let Some(data) = choices.data {
+        table.insert("data".into(), Value::String(data.to_string()));
+    }
+    if choices.data_options.no_augment {
+        table.insert("augment".into(), Value::String("none".into()));
+    }
+    table.extend(keys(choices.data_options)?);
+    table.extend(keys(choices.model)?);
+    table.extend(keys(choices.optimisation)?);
+    if let Some(saving) = choices.saving {
+        table.extend(keys(saving)?);
+    }
+    table.extend(keys(&choices.network.file()?)?);
+    if !table.is_empty() {
+        layers.push(Layer {
+            origin: "command line".into(),
+            table,
+        });
+    }
+    Ok(layers)
 }
 
 /// The options that were given, under their keys.

@@ -195,6 +195,9 @@ pub struct SavingOptions {
     /// Steps between saves within an epoch
     #[arg(long, value_name = "N", value_parser = whole)]
     pub save_every_steps: Option<usize>,
+    /// Write event files for TensorBoard into the run's folder
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub tensorboard: Option<bool>,
 }
 
 /// One side, `[height, width]`, or `[depth, height, width]`.

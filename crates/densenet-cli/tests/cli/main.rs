@@ -5,6 +5,7 @@ mod images;
 mod infer;
 mod init;
 mod onnx;
+mod reports;
 #[cfg(unix)]
 mod signals;
 mod summary;

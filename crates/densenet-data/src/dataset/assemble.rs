@@ -65,12 +65,16 @@ pub(super) fn assemble(found: Found, options: &OpenOptions) -> Result<Dataset, D
         check_training_classes(&name, &classes, &drafts, &label)?;
     }
     let mut samples: Vec<Sample> = Vec::with_capacity(drafts.len());
+    let mut groups: BTreeMap<String, u32> = BTreeMap::new();
     for draft in drafts {
         let label = label(&draft);
+        let next = groups.len() as u32;
+        let group = draft.group.map(|name| *groups.entry(name).or_insert(next));
         samples.push(Sample {
             source: draft.source,
             label,
             split: draft.split.unwrap_or(Split::Train),
+            group,
         });
     }
     let by_split = split_indices(&samples);

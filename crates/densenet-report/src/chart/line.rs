@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::{Chart, Scale, Series, axis::Axis};
 use crate::number;
 
-const WIDTH: f64 = 480.0;
-const HEIGHT: f64 = 290.0;
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
@@ -54,13 +54,25 @@ pub(crate) fn line(chart: &Chart, frame: Frame) -> Markup {
             @if let Some((place, name)) = &chart.mark {
                 @if let Some(at) = x.place(*place) {
                     line.mark x1=(fixed(at)) x2=(fixed(at)) y1=(up[0]) y2=(up[1]) {}
-                    text.marked x=(fixed(at)) y=(up[1] + 10.0) text-anchor=(if at > WIDTH / 2.0 { "end" } else { "start" })
+                    text.marked x=(fixed(at)) y=(fixed(away(chart, &y, *place, up))) text-anchor=(if at > WIDTH / 2.0 { "end" } else { "start" })
                         dx=(if at > WIDTH / 2.0 { -4 } else { 4 }) { (name) }
                 }
             }
             @for series in &chart.series { (path(series, &x, &y)) }
             (rests(chart, &x, up))
         }
+    }
+}
+
+/// Where a name at `place` is out of the lines' way: at the top or at the bottom.
+fn away(chart: &Chart, y: &Axis, place: f64, [bottom, top]: [f64; 2]) -> f64 {
+    let points = chart.series.iter().flat_map(|s| s.points.iter());
+    let near = points.filter(|p| p.0 == place).filter_map(|p| y.place(p.1));
+    let (sum, count) = near.fold((0.0, 0.0), |(sum, count), at| (sum + at, count + 1.0));
+    if count > 0.0 && sum / count < (bottom + top) / 2.0 {
+        bottom - 8.0
+    } else {
+        top + 10.0
     }
 }
 
@@ -152,7 +164,7 @@ fn rests(chart: &Chart, x: &Axis, up: [f64; 2]) -> Markup {
             g.rest {
                 rect x=(fixed(at - half)) y=(up[1]) width=(fixed(2.0 * half)) height=(up[0] - up[1]) {}
                 line x1=(fixed(at)) x2=(fixed(at)) y1=(up[0]) y2=(up[1]) {}
-                text x=(WIDTH - RIGHT) y=(up[0] - 8.0) text-anchor="end" { (numbers(chart, value)) }
+                text x=(LEFT + 6.0) y=(up[1] + 10.0) { (numbers(chart, value)) }
             }
         }
     }

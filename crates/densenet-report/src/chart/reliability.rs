@@ -4,13 +4,13 @@ use maud::{Markup, html};
 
 use crate::{document::Calibration, number};
 
-const WIDTH: f64 = 480.0;
-const HEIGHT: f64 = 400.0;
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 330.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 /// The diagram, and below it how many samples each bin has.
-const DIAGRAM: [f64; 2] = [276.0, 12.0];
-const COUNTS: [f64; 2] = [360.0, 296.0];
+const DIAGRAM: [f64; 2] = [226.0, 12.0];
+const COUNTS: [f64; 2] = [290.0, 242.0];
 
 /// The diagram as an `svg` element.
 pub(crate) fn reliability(calibration: &Calibration) -> Markup {

@@ -120,6 +120,39 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
+    /// The rows of a `metrics.csv`; `None` where it is none. No text is no rows.
+    pub(crate) fn parse(text: &str) -> Option<Vec<EpochMetrics>> {
+        let Some(lines) = text.strip_prefix(Self::HEADER) else {
+            return text.is_empty().then(Vec::new);
+        };
+        let maybe = |field: &str| match field {
+            "" => Some(None),
+            number => Some(Some(number.parse().ok()?)),
+        };
+        let row = |line: &str| {
+            let fields: Vec<&str> = line.split(',').collect();
+            let [epoch, step, lr, loss, accuracy, rest @ ..] = fields.as_slice() else {
+                return None;
+            };
+            let [val_loss, val_accuracy, val_top5, val_macro_auroc, best] = rest else {
+                return None;
+            };
+            Some(EpochMetrics {
+                epoch: epoch.parse().ok()?,
+                step: step.parse().ok()?,
+                lr: lr.parse().ok()?,
+                train_loss: loss.parse().ok()?,
+                train_accuracy: accuracy.parse().ok()?,
+                val_loss: maybe(val_loss)?,
+                val_accuracy: maybe(val_accuracy)?,
+                val_top5: maybe(val_top5)?,
+                val_macro_auroc: maybe(val_macro_auroc)?,
+                best: *best == "1",
+            })
+        };
+        lines.lines().map(row).collect()
+    }
+
     const HEADER: &str = "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_top5,val_macro_auroc,best\n";
 
     /// `metrics.csv`: a header and one line per epoch; every number as the shortest text that reads back the same.
@@ -142,5 +175,33 @@ impl EpochMetrics {
             ));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_comes_back() {
+        let row = |epoch, val_loss| EpochMetrics {
+            epoch,
+            step: 10,
+            lr: 0.1,
+            train_loss: 1.0 / 3.0,
+            train_accuracy: 0.5,
+            val_loss,
+            val_accuracy: val_loss,
+            val_top5: None,
+            val_macro_auroc: val_loss,
+            best: epoch == 1,
+        };
+        let rows = [row(1, Some(0.2)), row(2, None)];
+        let text = EpochMetrics::csv(&rows);
+        assert_eq!(EpochMetrics::parse(&text).as_deref(), Some(&rows[..]));
+        assert_eq!(EpochMetrics::parse(""), Some(Vec::new()));
+        for broken in ["x", &text[..text.len() - 3], "epoch,step\n1,2\n"] {
+            assert_eq!(EpochMetrics::parse(broken), None, "{broken}");
+        }
     }
 }

@@ -15,6 +15,7 @@ fn every_key_is_listed_once_and_every_listed_key_exists() {
         mean: Some(vec![0.5]),
         std: Some(vec![0.5]),
         loader_threads: Some(1),
+        cache_dir: Some("kept".into()),
         init: Some("fan_in".into()),
         lr: Some(0.1),
         weight_decay: Some(0.0),

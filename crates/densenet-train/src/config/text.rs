@@ -93,6 +93,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
             "name",
             "save_every",
             "save_every_steps",
+            "tensorboard",
         ],
     ),
 ];
@@ -107,6 +108,7 @@ pub(super) const FREE: &[&str] = &[
     "out",
     "save_every",
     "save_every_steps",
+    "tensorboard",
 ];
 
 impl TrainConfig {

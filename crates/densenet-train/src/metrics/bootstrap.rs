@@ -150,6 +150,33 @@ impl Bootstrap {
     }
 }
 
+/// Where the middle 95 % of resamples' mean gains lie, samples being drawn within their class; `None` without samples, or
+/// with too many.
+pub(crate) fn paired_interval(labels: &[u32], gains: &[i8]) -> Option<Interval> {
+    let resamples = Bootstrap::default().resamples;
+    if labels.is_empty() || labels.len() > BUDGET / resamples {
+        return None;
+    }
+    let strata = strata(&Answers {
+        probabilities: &[],
+        answers: &[],
+        labels,
+        classes: 0,
+        groups: None,
+    });
+    let means: Vec<Option<f64>> = (0..resamples)
+        .into_par_iter()
+        .map(|resample| {
+            let mut counts = vec![0; labels.len()];
+            draw(0, resample, &strata, &mut counts);
+            let weighed = counts.iter().zip(gains);
+            let sum: i64 = weighed.map(|(&n, &g)| i64::from(n) * i64::from(g)).sum();
+            Some(sum as f64 / labels.len() as f64)
+        })
+        .collect();
+    interval(means.into_iter())
+}
+
 /// The units that are drawn, in strata that keep their sizes: units of a class alone, those of several classes together.
 fn strata(answers: &Answers<'_>) -> Vec<Vec<Vec<u32>>> {
     let mut units: BTreeMap<(bool, u32), Vec<u32>> = BTreeMap::new();
@@ -346,6 +373,19 @@ mod tests {
         assert!((low - 1.0).abs() < 1e-9 && (high - 39.0).abs() < 1e-9);
         assert_eq!(interval([None, None, Some(1.0)].into_iter()), None);
         assert_eq!(interval([None, Some(1.0)].into_iter()), Some([1.0, 1.0]));
+    }
+
+    #[test]
+    fn gains_that_cancel_straddle_zero() {
+        let labels: Vec<u32> = (0..200).map(|i| i % 2).collect();
+        let gains: Vec<i8> = (0..200).map(|i| [1, 0, -1, 0, 0][i % 5]).collect();
+        let [low, high] = paired_interval(&labels, &gains).unwrap();
+        // Standard error √(0.4 / 200) = 0.045, times 1.96.
+        assert!(
+            (low + 0.088).abs() < 0.015 && (high - 0.088).abs() < 0.015,
+            "{low} {high}"
+        );
+        assert_eq!(paired_interval(&[], &[]), None);
     }
 
     #[test]

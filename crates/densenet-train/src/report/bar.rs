@@ -128,6 +128,8 @@ mod tests {
             epochs: 10,
             batch: 3,
             batches: 4,
+            step: 3,
+            step_loss: 1.0,
             loss: 1.0,
             accuracy: 0.5,
             lr: 0.1,

@@ -27,6 +27,11 @@ impl Group {
     pub(super) fn passes(&self) -> usize {
         self.passes
     }
+
+    /// Mean loss of its samples.
+    pub(super) fn loss(&self) -> f64 {
+        self.sums.mean()
+    }
 }
 
 /// Memory that is used again from step to step.

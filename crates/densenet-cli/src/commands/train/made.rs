@@ -34,16 +34,20 @@ pub fn text(summary: &Summary, next_commands: &[String], width: usize) -> String
         None => "the model of the best epoch".to_string(),
     };
     let file = |path: &Path, what: &str| (path.display().to_string(), what.to_string());
+    let mut files = vec![
+        file(&summary.best_model, &best),
+        file(&summary.last_model, "the model of the last epoch"),
+        file(&summary.metrics, "one line for each epoch"),
+        file(&summary.config, "every option as resolved"),
+    ];
+    if let Some(report) = &summary.report {
+        files.insert(
+            0,
+            file(report, "curves, scores, mistakes: open it in a browser"),
+        );
+    }
     text.push_str("\nMade\n");
-    text.push_str(&indented(&pairs(
-        &[
-            file(&summary.best_model, &best),
-            file(&summary.last_model, "the model of the last epoch"),
-            file(&summary.metrics, "one line for each epoch"),
-            file(&summary.config, "every option as resolved"),
-        ],
-        width.saturating_sub(2),
-    )));
+    text.push_str(&indented(&pairs(&files, width.saturating_sub(2))));
     text.push_str("\nNext\n");
     for command in next_commands {
         text.push_str(&format!("  {}\n", as_called(command)));
