@@ -4,8 +4,8 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        bench, check, compare, eval, export, import, infer, init, lr_find, predict, summary, train,
-        view,
+        bench, calibrate, check, compare, eval, export, import, infer, init, lr_find, predict,
+        summary, train, view,
     },
     failure::{Failure, USAGE},
     usage,
@@ -39,7 +39,8 @@ enum Command {
     LrFind(Box<lr_find::LrFind>),
     Eval(eval::Eval),
     Compare(compare::Compare),
-    Predict(predict::Predict),
+    Calibrate(calibrate::Calibrate),
+    Predict(Box<predict::Predict>),
     Infer(infer::Infer),
     Bench(bench::Bench),
     View(view::View),
@@ -61,6 +62,7 @@ impl Cli {
             Command::LrFind(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Compare(command) => command.run(),
+            Command::Calibrate(command) => command.run(),
             Command::Predict(command) => command.run(),
             Command::Infer(command) => command.run(),
             Command::Bench(command) => command.run(),

@@ -1,6 +1,7 @@
 //! From a weights file in any dialect to a model.
 
 mod adapt;
+mod inflate;
 mod named;
 
 use std::{
@@ -16,6 +17,7 @@ use crate::{
     error::{Problem, WeightsError, printable, unsupported},
     files, model, pth, safetensors,
 };
+pub use inflate::Inflation;
 use named::{Named, recognise, unwrap_names};
 
 /// How to read a weights file. The default recognises the dialect and changes nothing.

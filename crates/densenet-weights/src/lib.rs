@@ -59,8 +59,8 @@ pub use dialect::{DIALECTS, Dialect, dialect};
 pub use error::{Format, Problem, WeightsError};
 pub use export::{Exported, export};
 pub use import::{
-    ImportOptions, Imported, InputChange, NewHead, NewInput, import, import_from, read_weights,
-    read_weights_from,
+    ImportOptions, Imported, Inflation, InputChange, NewHead, NewInput, import, import_from,
+    read_weights, read_weights_from,
 };
 pub use initialize::{InitMode, initialize};
 pub use mismatch::{Mismatch, Misshaped};

@@ -424,3 +424,82 @@ fn what_cannot_be_explained_is_said() {
     let error = grad_cam(&predictor, &broken, one, ("denseblock1", 0)).unwrap_err();
     assert_eq!(error.exit_code(), 6);
 }
+
+/// MONAI's CAM, GradCAM and OcclusionSensitivity and Captum's IntegratedGradients in f64 on the same weights and inputs
+/// (`tools/explain/make_golden.py`). Maps are compared over the whole input, so the stretching is held, too.
+#[test]
+fn monai_and_captum_agree() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/explain.safetensors"
+    );
+    let golden = densenet::weights::read_weights(path.as_ref())
+        .unwrap()
+        .tensors;
+    let class = 3;
+    for (dims, spatial) in [(2, [1, 33, 30]), (3, [17, 21, 18])] {
+        let config = config(dims);
+        let mut case = Case::new(&config, 1);
+        for p in generate_parameters(&case.architecture, 11) {
+            let (shape, data) = (p.shape, p.data);
+            case.state.insert(p.name, Tensor { shape, data });
+        }
+        let mut shape = vec![1, config.in_channels];
+        shape.extend(&spatial[3 - dims..]);
+        case.last = channels_last(&generate_input(&shape, 11, 0), &shape);
+        case.spatial = spatial;
+        let (predictor, input, state) = (case.predictor(), case.input(), &case.state);
+        // Shares of the largest value. Ours and MONAI's occlusion maps are differences of probabilities in f32.
+        let compare = |name: &str, found: &[f32], share: f64| {
+            let name = format!("{dims}d.{name}");
+            let expected = &golden.get(&name).unwrap().data;
+            let tolerance = Tolerance::of_peak(expected, share);
+            let error = assert_close(found, expected, tolerance, &name).max_error;
+            let peak = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            println!("{name}: {:.1e} of the peak", error / f64::from(peak));
+        };
+        compare("logits", &predictor.run(input).unwrap(), 2e-6);
+        let map = class_activation_map(&predictor, state, input, class).unwrap();
+        compare("cam", &map.resized(spatial).data, 5e-6);
+        for layer in [
+            "pool0",
+            "denseblock1.denselayer1.concat",
+            "denseblock1",
+            "transition1",
+            "denseblock2",
+            "norm5",
+        ] {
+            let map = grad_cam(&predictor, state, input, (layer, class)).unwrap();
+            compare(
+                &format!("gradcam.{layer}"),
+                &map.resized(spatial).data,
+                1e-5,
+            );
+        }
+        let boxes = Occlusion {
+            window: [[1, 9, 12], [6, 8, 7]][dims - 2],
+            stride: [[1, 4, 6], [6, 8, 7]][dims - 2],
+            baseline: vec![0.5; config.in_channels],
+            batch: 4,
+            score: Score::Probability,
+        };
+        let map = occlusion(&predictor, input, class, &boxes).unwrap();
+        compare("occlusion", &map.data, 2e-4);
+        let path = Integration {
+            steps: 12,
+            baseline: vec![0.25; config.in_channels],
+            batch: 5,
+        };
+        let found = integrated_gradients(&predictor, state, input, class, &path).unwrap();
+        let expected = channels_last(
+            &golden.get(&format!("{dims}d.integrated")).unwrap().data,
+            &shape,
+        );
+        assert_close(
+            &found.data,
+            &expected,
+            Tolerance::of_peak(&expected, 1e-5),
+            "integrated",
+        );
+    }
+}

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use densenet_data::Preprocessing;
 use densenet_spec::{Architecture, DenseNetConfig, Stem};
 use densenet_weights::{
-    ConfigFile, DIALECTS, ImportOptions, Imported, InputChange, Model, NewHead, NewInput, import,
+    ConfigFile, DIALECTS, ImportOptions, Imported, Inflation, InputChange, Model, NewHead,
+    NewInput, import,
 };
 
 use super::wrote;
@@ -33,6 +34,15 @@ pub struct Import {
     /// With --in-channels: how the first convolution's weights follow from the old ones: sum, mean or repeat
     #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     adapt_input: Option<Change>,
+    /// Make a network for volumes out of one for images: kernels repeated along the depth and divided by it (mean), or in the
+    /// middle plane (center)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "mean|center",
+        hide_possible_values = true
+    )]
+    inflate: Option<Inflate>,
     /// With --num-classes: seed of the fresh classifier
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -52,6 +62,13 @@ enum Change {
     Sum,
     Mean,
     Repeat,
+}
+
+/// [`Inflation`]'s names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Inflate {
+    Mean,
+    Center,
 }
 
 fn after_help() -> String {
@@ -74,6 +91,7 @@ Examples:
   densenet import densenet121.pth --num-classes 5 -o start.safetensors
   densenet import resnet-style.pth --stem-pool false --stem-stride 1x2x2 -o volume.safetensors
   densenet import rgb.pth --in-channels 1 --adapt-input sum -o grey.safetensors
+  densenet import densenet121.pth --inflate mean --in-channels 1 --adapt-input sum --num-classes 2 -o scans.safetensors
   densenet import exported.onnx -o model.safetensors"
     )
 }
@@ -84,12 +102,19 @@ impl Import {
     /// # Errors
     /// Whatever is wrong with the weights or the options.
     pub fn run(self) -> Result<(), Failure> {
-        let (mut model, origin, notes) = if onnx::is_onnx(&self.weights) {
+        let (mut model, origin, mut notes) = if onnx::is_onnx(&self.weights) {
             self.read_onnx()?
         } else {
             let imported = self.read()?;
             (imported.model, imported.dialect.to_string(), imported.notes)
         };
+        if let Some(how) = self.inflate {
+            let inflation = match how {
+                Inflate::Mean => Inflation::Mean,
+                Inflate::Center => Inflation::Center,
+            };
+            notes.extend(model.inflate(inflation)?);
+        }
         output::note(&format!("{}: read as {origin}", self.weights.display()));
         for note in notes {
             output::note(&format!("note: {note}"));
@@ -192,6 +217,19 @@ impl Import {
                 "--preprocessing: prepares {} channels, but the network takes {} — give a JSON file with as many",
                 preprocessing.channels, model.config.in_channels
             )));
+        }
+        if self.inflate.is_some() {
+            match &preprocessing {
+                None => output::note(
+                    "note: the model does not say how volumes are prepared; `predict` needs --preprocessing FILE.json",
+                ),
+                Some(steps) if steps.volume.is_none() => {
+                    return Err(Failure::usage(
+                        "--preprocessing: the steps are for images, and the network is for volumes — give a JSON file with steps of volumes, as in docs/volumes.md",
+                    ));
+                }
+                Some(_) => {}
+            }
         }
         model.preprocessing = preprocessing.map(|p| p.to_value());
         Ok(())

@@ -1,8 +1,11 @@
 //! `densenet predict`: what is on these images, in these volumes?
 
 mod classify;
+mod explain;
 mod files;
 mod form;
+mod member;
+mod votes;
 
 use std::path::PathBuf;
 
@@ -11,10 +14,12 @@ use densenet_weights::atomic;
 
 use crate::{
     failure::{DATA, Failure},
-    options::{model, number::positive, run::RunOptions},
+    options::{number::positive, run::RunOptions},
     output,
 };
 use classify::Classifier;
+use explain::{ExplainOptions, Explained};
+use votes::{Spread, Views};
 
 /// Classify images or volumes: files, and folders of them
 #[derive(Debug, Args)]
@@ -34,6 +39,17 @@ pub struct Predict {
     /// Write a table of comma-separated values to FILE, or print it
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = true)]
     csv: Option<PathBuf>,
+    /// Another model file whose probabilities are averaged with the first one's; may be given again
+    #[arg(long, value_name = "MODEL")]
+    ensemble: Vec<PathBuf>,
+    /// Average over changed copies of each image: hflip (2), flips (4 of an image, 8 of a volume), or a number of copies
+    #[arg(long, value_name = "hflip|flips|N")]
+    tta: Option<Views>,
+    /// With --tta N: the random changes of all copies but the first [default: rotate:5,brightness:0.1,contrast:0.1]
+    #[arg(long, value_name = "CHANGES", requires = "tta")]
+    tta_augment: Option<String>,
+    #[command(flatten)]
+    explain: ExplainOptions,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -42,17 +58,34 @@ const AFTER_HELP: &str = "\
 Images are prepared exactly as they were for training; the model file says how. An image that cannot be read is named
 and left out; the exit code is then 3.
 
+With --ensemble or --tta several answers are averaged, and their spread is shown: the standard deviation, the smallest and
+largest probability of each class, and the share of the answers whose likeliest class is another one.
+
+--explain DIR draws where the answer comes from: for images a PNG, for volumes a NIfTI file that lies on the scan and a PNG
+with three planes through the place of the strongest evidence.
+
 Examples:
   densenet predict runs/digits-1/best.safetensors photo.png
   densenet predict scans.safetensors patient7.nii.gz dicom/patient8/
   densenet predict model.safetensors holiday/ --top-k 1 --json
-  densenet predict model.safetensors a.jpg b.jpg --csv=result.csv";
+  densenet predict model.safetensors a.jpg b.jpg --csv=result.csv
+  densenet predict fold1.safetensors --ensemble fold2.safetensors --ensemble fold3.safetensors --tta hflip photos/
+  densenet predict model.safetensors photo.jpg --explain maps/
+  densenet predict scans.safetensors p7.nii.gz --explain maps/ --explain-method gradcam --explain-layer denseblock3";
 
 /// What the network makes of one image.
 struct Prediction {
     path: PathBuf,
     /// The likeliest classes, or why there is no answer.
-    answer: Result<Vec<Candidate>, String>,
+    answer: Result<Answer, String>,
+}
+
+/// The answer for one image.
+struct Answer {
+    top: Vec<Candidate>,
+    /// Where several answers were averaged: how many, and the share of them with another likeliest class.
+    votes: Option<(usize, f64)>,
+    explained: Vec<Explained>,
 }
 
 /// One class and how likely it is.
@@ -60,18 +93,28 @@ struct Candidate {
     class: String,
     index: usize,
     probability: f64,
+    /// Where several answers were averaged: how far they lie apart.
+    spread: Option<Spread>,
 }
 
 impl Predict {
     /// Finds the images, classifies them, prints.
     ///
     /// # Errors
-    /// A model file that cannot be used. Images that cannot be read are reported one by one and make the exit code 3.
+    /// A model file that cannot be used, an explanation that is impossible or cannot be written. Images that cannot be read
+    /// are reported one by one and make the exit code 3.
     pub fn run(self) -> Result<(), Failure> {
         self.run.prepare()?;
-        let classifier = Classifier::new(model::load(&self.model)?, &self.model)?;
+        if self.explain.wanted() && (self.tta.is_some() || !self.ensemble.is_empty()) {
+            return Err(Failure::usage(
+                "--explain: explains one answer of one model — leave out --ensemble and --tta",
+            ));
+        }
+        let models: Vec<&PathBuf> = std::iter::once(&self.model).chain(&self.ensemble).collect();
+        let classifier = Classifier::new(&models, self.tta, self.tta_augment.as_deref())?;
+        let explainer = self.explain.explainer(&classifier)?;
         let files = files::find(&self.paths, classifier.takes_volumes());
-        let predictions = classifier.classify(files, self.top_k);
+        let predictions = classifier.classify(files, self.top_k, explainer.as_ref())?;
         let mut failed = 0;
         for prediction in &predictions {
             if let Err(reason) = &prediction.answer {
@@ -80,9 +123,11 @@ impl Predict {
             }
         }
         match &self.csv {
-            Some(path) if path.as_os_str() == "-" => output::print(&form::csv(&predictions))?,
+            Some(path) if path.as_os_str() == "-" => {
+                output::print(&form::csv(&predictions, classifier.votes()))?;
+            }
             Some(path) => {
-                let table = form::csv(&predictions);
+                let table = form::csv(&predictions, classifier.votes());
                 atomic::write(path, |out| out.write_all(table.as_bytes()))?;
                 output::note(&format!("wrote {}", path.display()));
             }

@@ -29,14 +29,18 @@ pub enum Score {
 }
 
 impl Occlusion {
-    /// A box of about a seventh of each side, moved by half its size, filled with `baseline` for every channel.
+    /// A box of about a seventh of each side, moved by half its size over an image and by its size over a volume, filled with
+    /// `baseline`, a value for each channel.
     ///
     /// A seventh of 224 pixels is the step of a DenseNet's last map: nothing finer is seen there.
     pub fn for_size(spatial: [usize; 3], baseline: Vec<f32>) -> Self {
         let window = spatial.map(|s| s.div_ceil(7).max(1));
         Occlusion {
             window,
-            stride: window.map(|w| w.div_ceil(2)),
+            stride: match spatial[0] {
+                1 => window.map(|w| w.div_ceil(2)),
+                _ => window,
+            },
             baseline,
             batch: 8,
             score: Score::Probability,

@@ -2,91 +2,135 @@
 
 use std::path::{Path, PathBuf};
 
-use densenet::{Input, Predictor};
-use densenet_data::{DataError, Prepared, Preprocessing, decode_file, decode_volume};
-use densenet_weights::Model;
+use densenet::Input;
+use densenet_data::{Augmentation, DataError, DecodedImage, Prepared, decode_file, decode_volume};
 use rayon::prelude::*;
 
-use super::{Candidate, Prediction, files::Found};
-use crate::failure::{Failure, MODEL};
+use super::{
+    Answer, Candidate, Prediction,
+    explain::Explainer,
+    files::Found,
+    member::Member,
+    votes::{Mean, USUAL_CHANGES, Views},
+};
+use crate::failure::Failure;
 
-/// A network, how its images are prepared, and what its classes are called.
+/// One model or several, and the copies of a sample that they are shown.
 pub struct Classifier {
-    predictor: Predictor,
-    preprocessing: Preprocessing,
-    classes: Vec<String>,
+    /// The first one's classes are everybody's.
+    members: Vec<Member>,
+    views: Option<Views>,
+    changes: Augmentation,
 }
 
 /// Images decoded at a time: enough to keep every core busy, few enough to stay small.
 const AT_A_TIME: usize = 32;
 
+/// One file as it was read, and as each member and copy takes it.
+struct Ready {
+    /// Only where the answer is explained.
+    image: Option<DecodedImage>,
+    /// By member, then by copy.
+    prepared: Vec<Vec<Prepared>>,
+}
+
 impl Classifier {
-    /// Takes from the model file everything that classifying needs.
+    /// Reads the model files; the first one's classes count.
     ///
     /// # Errors
-    /// The model does not say how images are prepared, or prepares them for another kind of network.
-    pub fn new(model: Model, path: &Path) -> Result<Self, Failure> {
-        let place = path.display();
-        let Some(preprocessing) = &model.preprocessing else {
-            let inputs = match model.config.spatial_dims {
-                3 => "volumes",
-                _ => "images",
-            };
-            return Err(Failure::new(
-                MODEL,
-                format_args!(
-                    "{place}: does not say how {inputs} are prepared — import it with --preprocessing, or use `densenet infer`"
-                ),
-            ));
-        };
-        let preprocessing = Preprocessing::from_value(preprocessing)
-            .map_err(|error| Failure::new(MODEL, format_args!("{place}: {error}")))?;
-        let own_dims = if preprocessing.volume.is_some() { 3 } else { 2 };
-        if model.config.spatial_dims != own_dims {
-            return Err(Failure::new(
-                MODEL,
-                format_args!(
-                    "{place}: a {}-D network whose preprocessing is for {own_dims}-D data — import it again with --preprocessing, or use `densenet infer`",
-                    model.config.spatial_dims
-                ),
+    /// A model cannot be used for this, or not together with the first; the random changes cannot be understood.
+    pub fn new(
+        paths: &[&PathBuf],
+        views: Option<Views>,
+        changes: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let mut members: Vec<Member> = Vec::with_capacity(paths.len());
+        for path in paths {
+            let mut member = Member::read(path)?;
+            if let Some(first) = members.first() {
+                member.align(path, first, paths[0])?;
+            }
+            members.push(member);
+        }
+        if changes.is_some() && !matches!(views, Some(Views::Random(_))) {
+            return Err(Failure::usage(
+                "--tta-augment: for random copies alone — give --tta their number",
             ));
         }
-        let predictor = Predictor::new(&model.config, &model.state)?;
-        let numbered = || {
-            (0..model.config.num_classes)
-                .map(|i| i.to_string())
-                .collect()
-        };
+        let changes: Augmentation = changes.unwrap_or(USUAL_CHANGES).parse()?;
+        let volumes = members.iter().any(Member::takes_volumes);
+        if changes.needs_volumes() && !volumes {
+            return Err(Failure::usage(
+                "--tta-augment: a change that only volumes know — leave out dflip, rot90, scale, gamma and noise",
+            ));
+        }
         Ok(Classifier {
-            predictor,
-            preprocessing,
-            classes: model.classes.unwrap_or_else(numbered),
+            members,
+            views,
+            changes,
         })
+    }
+
+    /// The first model.
+    pub fn first(&self) -> &Member {
+        &self.members[0]
     }
 
     /// Whether it takes volumes rather than images.
     pub fn takes_volumes(&self) -> bool {
-        self.preprocessing.volume.is_some()
+        self.first().takes_volumes()
+    }
+
+    /// Answers that are averaged for each file.
+    pub fn votes(&self) -> usize {
+        let views = self.views.map_or(1, |v| v.count(self.takes_volumes()));
+        self.members.len() * views
     }
 
     /// The `top_k` likeliest classes of every file, in the order of `files`.
-    pub fn classify(&self, files: Vec<Found>, top_k: usize) -> Vec<Prediction> {
+    ///
+    /// # Errors
+    /// An explanation is impossible or cannot be written. Whatever else goes wrong with a file is in its prediction.
+    pub fn classify(
+        &self,
+        files: Vec<Found>,
+        top_k: usize,
+        explainer: Option<&Explainer<'_>>,
+    ) -> Result<Vec<Prediction>, Failure> {
         let mut predictions = Vec::with_capacity(files.len());
-        // A volume takes as much as many images.
-        let at_a_time = if self.takes_volumes() { 2 } else { AT_A_TIME };
+        // A volume takes as much as many images, and so do many copies.
+        let at_a_time = match self.takes_volumes() {
+            true => 2,
+            false => (AT_A_TIME / self.votes()).max(2),
+        };
+        let keep = explainer.is_some();
         for some in files.chunks(at_a_time) {
-            let prepared: Vec<_> = some.par_iter().map(|file| self.prepare(file)).collect();
-            for (path, image) in prepared {
-                let answer = image
+            let ready: Vec<_> = some
+                .par_iter()
+                .map(|file| self.prepare(file, keep))
+                .collect();
+            for (path, ready) in ready {
+                let answer = ready
                     .map_err(|error| error.to_string())
-                    .and_then(|image| self.likeliest(&path, &image, top_k));
+                    .and_then(|ready| Ok((self.likeliest(&path, &ready, top_k)?, ready)));
+                let answer = match answer {
+                    Err(reason) => Err(reason),
+                    Ok(((mut answer, probabilities), ready)) => {
+                        if let (Some(explainer), Some(image)) = (explainer, &ready.image) {
+                            let prepared = &ready.prepared[0][0];
+                            let sample = (path.as_path(), image, prepared);
+                            answer.explained = explainer.explain(sample, &probabilities)?;
+                        }
+                        Ok(answer)
+                    }
+                };
                 predictions.push(Prediction { path, answer });
             }
         }
-        predictions
+        Ok(predictions)
     }
 
-    fn prepare(&self, file: &Found) -> (PathBuf, Result<Prepared, DataError>) {
+    fn prepare(&self, file: &Found, keep: bool) -> (PathBuf, Result<Ready, DataError>) {
         match file {
             Ok(path) => {
                 let decoded = if self.takes_volumes() {
@@ -94,51 +138,68 @@ impl Classifier {
                 } else {
                     decode_file(path)
                 };
-                let prepared = decoded.and_then(|image| self.preprocessing.apply(&image));
+                let ready = decoded.and_then(|image| {
+                    let prepared = self.members.iter().map(|member| match self.views {
+                        None => Ok(vec![member.preprocessing.apply(&image)?]),
+                        Some(views) => views.of(&image, &member.preprocessing, &self.changes),
+                    });
+                    Ok(Ready {
+                        prepared: prepared.collect::<Result<_, DataError>>()?,
+                        image: keep.then_some(image),
+                    })
+                });
                 let place = path.display().to_string();
-                (path.clone(), prepared.map_err(|error| error.at(&place)))
+                (path.clone(), ready.map_err(|error| error.at(&place)))
             }
             Err((path, error)) => (path.clone(), Err(error.clone())),
         }
     }
 
+    /// The likeliest classes, and the probabilities of all.
     fn likeliest(
         &self,
         path: &Path,
-        image: &Prepared,
+        ready: &Ready,
         top_k: usize,
-    ) -> Result<Vec<Candidate>, String> {
-        let input = Input {
-            data: &image.data,
-            batch: 1,
-            spatial: image.spatial,
-        };
-        let logits = self
-            .predictor
-            .run(input)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        let probabilities = softmax(&logits);
-        if probabilities.iter().any(|p| !p.is_finite()) {
-            return Err(format!(
-                "{}: the network's answer is not finite — check the model with another image",
-                path.display()
-            ));
+    ) -> Result<(Answer, Vec<f64>), String> {
+        let mut answers = Vec::with_capacity(self.votes());
+        for (member, views) in self.members.iter().zip(&ready.prepared) {
+            for view in views {
+                let input = Input {
+                    data: &view.data,
+                    batch: 1,
+                    spatial: view.spatial,
+                };
+                let logits = member
+                    .predictor
+                    .run(input)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                let probabilities = softmax(&logits);
+                if probabilities.iter().any(|p| !p.is_finite()) {
+                    return Err(format!(
+                        "{}: the network's answer is not finite — check the model with another image",
+                        path.display()
+                    ));
+                }
+                answers.push(member.order.iter().map(|&i| probabilities[i]).collect());
+            }
         }
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        Ok(order
-            .into_iter()
-            .take(top_k)
-            .map(|index| Candidate {
-                class: self
-                    .classes
-                    .get(index)
-                    .cloned()
-                    .unwrap_or_else(|| index.to_string()),
-                index,
-                probability: probabilities[index],
-            })
-            .collect())
+        let several = answers.len() > 1;
+        let mean = Mean::of(&answers);
+        let mut order: Vec<usize> = (0..mean.probabilities.len()).collect();
+        order.sort_by(|&a, &b| mean.probabilities[b].total_cmp(&mean.probabilities[a]));
+        let candidate = |index: usize| Candidate {
+            class: self.first().classes[index].clone(),
+            index,
+            probability: mean.probabilities[index],
+            spread: several.then(|| mean.spread[index]),
+        };
+        let answer = Answer {
+            top: order.into_iter().take(top_k).map(candidate).collect(),
+            votes: several.then_some((answers.len(), mean.disagreement)),
+            explained: Vec::new(),
+        };
+        Ok((answer, mean.probabilities))
     }
 }
 
