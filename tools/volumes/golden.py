@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import (
     NormalizeIntensity,
     Orientation,
+    ResizeWithPadOrCrop,
     ScaleIntensityRange,
     ScaleIntensityRangePercentiles,
     Spacing,
@@ -84,6 +85,26 @@ def main():
     spaced = Spacing(pixdim=fine, mode="bilinear", padding_mode="border", scale_extent=True)(ras)
     save("spacing_half", spaced)
     print("half spacing [d, h, w]:", fine[::-1])
+
+    # Coarser along every axis: the average of what the larger voxels cover. MONAI resamples without it; torch's
+    # antialiased interpolation at the same sizes is what is promised.
+    sizes = [round(n / 2) for n in ras.shape[1:]]
+    coarse = np.asarray(ras)[0].astype(np.float64)
+    for axis, size in enumerate(sizes):
+        coarse = antialiased(coarse, axis, size)
+    save("spacing_double", coarse)
+
+    # Cut from the middle and surrounded with the smallest value, odd and even both ways.
+    least = float(ras.min())
+    for name, size in [("odd", (9, 10, 27)), ("even", (12, 31, 26)), ("pad", (23, 18, 29)), ("cut", (7, 5, 11))]:
+        cut = ResizeWithPadOrCrop(size, mode="constant", constant_values=least)(ras.clone())
+        assert cut.shape[1:] == size, cut.shape
+        save(f"crop_{name}", cut)
+
+    # Several channels are each brought to scale alone.
+    two = torch.cat([torch.as_tensor(np.asarray(ras)), torch.as_tensor(np.asarray(ras)) * -3 + 7])
+    both = NormalizeIntensity(channel_wise=True)(two)
+    save("zscore_second", both[1:])
 
     # Sizes: torch's linear interpolation when growing; Pillow's rule, axis by axis, when shrinking.
     x = torch.as_tensor(np.asarray(ras)[None].astype(np.float64))

@@ -100,11 +100,28 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-/// Read a volume: a file, or a folder with a DICOM series.
+/// The files that a path of a volume names: several, separated by semicolons, are its channels.
+pub fn parts(path: &Path) -> Vec<PathBuf> {
+    match path.to_str() {
+        Some(text) if text.contains(';') && !path.exists() => {
+            text.split(';').map(|part| part.trim().into()).collect()
+        }
+        _ => vec![path.to_path_buf()],
+    }
+}
+
+/// Read a volume: a file, or a folder with a DICOM series; several of them, separated by semicolons, as its channels.
 ///
 /// # Errors
 /// Names the file: unreadable (input/output), no volume or broken (data), too large (limit).
 pub fn decode_volume(path: &Path) -> Result<DecodedImage, DataError> {
+    match parts(path).as_slice() {
+        [one] => decode_one(one),
+        several => decode_channels(several),
+    }
+}
+
+fn decode_one(path: &Path) -> Result<DecodedImage, DataError> {
     let place = path.display().to_string();
     if path.is_dir() {
         return dicom::read_folder(path, &place);
@@ -120,13 +137,13 @@ pub fn decode_channels(paths: &[PathBuf]) -> Result<DecodedImage, DataError> {
     let Some((first, others)) = paths.split_first() else {
         return Err(DataError::config("path", "no file", "name at least one"));
     };
-    let volume = decode_volume(first)?;
+    let volume = decode_one(first)?;
     if others.is_empty() {
         return Ok(volume);
     }
     let mut volumes = vec![volume];
     for path in others {
-        let next = decode_volume(path)?;
+        let next = decode_one(path)?;
         let place = path.display().to_string();
         same_grid(&place, first, &volumes[0], &next)?;
         volumes.push(next);

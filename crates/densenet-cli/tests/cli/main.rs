@@ -1,6 +1,7 @@
 //! The built command, as people and scripts use it: output, messages and exit codes.
 
 mod bench;
+mod check;
 mod images;
 mod infer;
 mod init;
@@ -13,4 +14,5 @@ mod support;
 mod train;
 mod usage;
 mod view;
+mod volumes;
 mod weights;

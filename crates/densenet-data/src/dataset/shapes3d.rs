@@ -114,9 +114,9 @@ fn distance(class: usize, p: Vector, a: f32, b: f32) -> f32 {
         1 => (length([x, y, z * (1.0 + 0.3 * b)]) - 0.8).abs() - (0.13 + 0.05 * a),
         2 => {
             let q = [
-                x.abs() - 0.75,
+                x.abs() - 0.85,
                 y.abs() - (0.55 + 0.2 * a),
-                z.abs() - (0.4 + 0.3 * b),
+                z.abs() - (0.25 + 0.15 * b),
             ];
             length(q.map(|v| v.max(0.0))) + q[0].max(q[1]).max(q[2]).min(0.0)
         }
@@ -151,7 +151,7 @@ fn distance(class: usize, p: Vector, a: f32, b: f32) -> f32 {
 fn volume(index: u64, class: usize, out: &mut Vec<u8>) {
     let mut random = Stream::new(SEED, 0, index, Purpose::Shapes);
     let turn = rotation(&mut random);
-    let radius = random.between(7.5, 11.0);
+    let radius = random.between(8.0, 11.0);
     let centre = [(); 3].map(|()| (SIDE as f32 - 1.0) / 2.0 + random.between(-2.5, 2.5));
     let (a, b) = (random.uniform(), random.uniform());
     let bright = random.between(0.35, 0.8);
@@ -161,7 +161,7 @@ fn volume(index: u64, class: usize, out: &mut Vec<u8>) {
     let ground = random.between(0.12, 0.25);
     // What lies beyond this plane is hidden: up to a quarter of the body.
     let cover = rotation(&mut random)[0];
-    let covered = random.between(0.45, 1.2);
+    let covered = random.between(0.5, 1.2);
     for d in 0..SIDE {
         for h in 0..SIDE {
             for w in 0..SIDE {

@@ -2,6 +2,7 @@
 
 use densenet_data::{
     Clip, Normalize, Orientation, Preprocessing, Scale, VolumeSize, VolumeSteps, decode_volume,
+    npy, volume::decode_volume_bytes,
 };
 
 use super::{assert_golden, golden, values};
@@ -91,6 +92,54 @@ fn a_finer_spacing_is_linear_as_monai_has_it() {
     });
     // Values go to thousands; MONAI interpolates in f32 at positions that it rounds to f32.
     assert_golden("spacing_half", spatial, &data, 2e-2);
+}
+
+#[test]
+fn a_coarser_spacing_averages_as_torch_does() {
+    let (spatial, data) = prepared(VolumeSteps {
+        spacing: Some([3.0, 7.0, 4.0]),
+        ..ras()
+    });
+    // As below.
+    assert_golden("spacing_double", spatial, &data, 1.5e-3);
+}
+
+#[test]
+fn each_channel_is_scaled_alone_as_monai_does() {
+    let (spatial, first) = prepared(ras());
+    let [d, h, w] = spatial;
+    let both: Vec<f32> = first.iter().flat_map(|&v| [v, -3.0 * v + 7.0]).collect();
+    let bytes = npy::to_bytes(&[d, h, w, 2], &both).unwrap();
+    let volume = decode_volume_bytes("two.npy", &bytes).unwrap();
+    let preprocessing = Preprocessing {
+        volume: Some(VolumeSteps {
+            normalize: Normalize::Zscore,
+            ..ras()
+        }),
+        scale: Scale::None,
+        ..Preprocessing::plain(2)
+    };
+    let out = preprocessing.apply(&volume).unwrap();
+    for (channel, name) in ["zscore", "zscore_second"].into_iter().enumerate() {
+        let own: Vec<f32> = out.data.iter().skip(channel).step_by(2).copied().collect();
+        assert_golden(name, out.spatial, &own, 5e-6);
+    }
+}
+
+#[test]
+fn windows_begin_where_monais_do() {
+    for (name, size) in [
+        ("odd", [27, 10, 9]),
+        ("even", [26, 31, 12]),
+        ("pad", [29, 18, 23]),
+        ("cut", [11, 5, 7]),
+    ] {
+        let (spatial, data) = prepared(VolumeSteps {
+            size: Some(VolumeSize::Crop(size)),
+            ..ras()
+        });
+        assert_golden(&format!("crop_{name}"), spatial, &data, 0.0);
+    }
 }
 
 #[test]

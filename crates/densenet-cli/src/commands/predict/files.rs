@@ -10,7 +10,7 @@ use densenet_data::{
     DataError,
     decode::has_image_extension,
     natural_cmp,
-    volume::{has_volume_extension, is_series},
+    volume::{has_volume_extension, is_series, parts},
 };
 
 /// A file to classify, or a path that leads to none.
@@ -19,7 +19,8 @@ pub type Found = Result<PathBuf, (PathBuf, DataError)>;
 /// Files as they were named, and the images in folders and their subfolders in natural order.
 ///
 /// A named file is taken whatever it is called; in folders, only files with an image's extension count and hidden ones
-/// do not. Of `volumes` likewise; a folder with DICOM files directly in it is one volume.
+/// do not. Of `volumes` likewise; a folder with DICOM files directly in it is one volume, and so are files joined by
+/// semicolons, its channels.
 pub fn find(paths: &[PathBuf], volumes: bool) -> Vec<Found> {
     let mut found = Vec::new();
     for path in paths {
@@ -32,7 +33,7 @@ pub fn find(paths: &[PathBuf], volumes: bool) -> Vec<Found> {
                     let (what, cure) = if volumes {
                         (
                             "no volume in this folder",
-                            "give a folder with .nii, .nii.gz, .npy or DICOM files",
+                            "give a folder with NIfTI, NRRD, MetaImage, .npy or DICOM files",
                         )
                     } else {
                         (
@@ -44,6 +45,8 @@ pub fn find(paths: &[PathBuf], volumes: bool) -> Vec<Found> {
                 }
             }
             Ok(_) => found.push(Ok(path.clone())),
+            // The channels of one volume; reading says which of them is missing.
+            Err(_) if volumes && parts(path).len() > 1 => found.push(Ok(path.clone())),
             Err(error) => found.push(Err((path.clone(), DataError::io(path, &error)))),
         }
     }
