@@ -1,8 +1,8 @@
 //! Truncated, bit-flipped and lying files: an error or a volume, never a panic, never much memory.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
-use densenet_data::volume::decode_volume_bytes;
+use densenet_data::{decode_volume, volume::decode_volume_bytes};
 
 use super::{dicom::file, golden};
 
@@ -24,6 +24,19 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
+}
+
+#[test]
+fn seeds_of_the_fuzz_target_are_volumes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/data_volume");
+    let files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert!(files.len() >= 50, "{files:?}");
+    for path in files {
+        decode_volume(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]
