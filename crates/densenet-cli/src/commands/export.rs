@@ -1,6 +1,6 @@
 //! `densenet export`: a model to where PyTorch or an ONNX runtime can load it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use densenet_onnx::export_to;
@@ -48,12 +48,29 @@ Examples:
     )
 }
 
+/// The endings of weights files.
+const ENDINGS: [&str; 3] = ["pth", "pt", "safetensors"];
+
+/// Whether two names lead to one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
 impl Export {
     /// Reads the model file, writes the other one.
     ///
     /// # Errors
     /// A model that cannot be used, an ending, dialect or option that does not fit, a file that cannot be written.
     pub fn run(self) -> Result<(), Failure> {
+        if same_file(&self.model, &self.output) {
+            return Err(Failure::usage(format_args!(
+                "--output: {} is the model itself, which would lose what only a model file holds — give another name",
+                self.output.display()
+            )));
+        }
         if onnx::named(&self.output) {
             if self.dialect.is_some() {
                 return Err(Failure::usage(format_args!(
@@ -62,6 +79,16 @@ impl Export {
                 )));
             }
             return self.onnx(&model::load(&self.model)?);
+        }
+        let ending = self.output.extension().unwrap_or_default();
+        if !ENDINGS
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+        {
+            return Err(Failure::usage(format_args!(
+                "--output: {} is no name of a weights file — end it with .onnx, .pth, .pt or .safetensors",
+                self.output.display()
+            )));
         }
         self.onnx.refuse(&self.output)?;
         let model = model::load(&self.model)?;

@@ -8,8 +8,7 @@ use clap::{Args, ValueEnum};
 use densenet_data::Preprocessing;
 use densenet_spec::{Architecture, DenseNetConfig, Stem};
 use densenet_weights::{
-    ConfigFile, DIALECTS, ImportOptions, Imported, Inflation, InputChange, Model, NewHead,
-    NewInput, import,
+    ConfigFile, DIALECTS, ImportOptions, Imported, Inflation, InputChange, Model, NewHead, NewInput, import,
 };
 
 use super::wrote;
@@ -36,12 +35,7 @@ pub struct Import {
     adapt_input: Option<Change>,
     /// Make a network for volumes out of one for images: kernels repeated along the depth and divided by it (mean), or in the
     /// middle plane (center)
-    #[arg(
-        long,
-        value_enum,
-        value_name = "mean|center",
-        hide_possible_values = true
-    )]
+    #[arg(long, value_enum, value_name = "mean|center", hide_possible_values = true)]
     inflate: Option<Inflate>,
     /// With --num-classes: seed of the fresh classifier
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -84,7 +78,7 @@ of the stem, the norms' constants, dropout); --num-classes replaces the classifi
 --adapt-input changes the first convolution. Reading runs no code, whatever the file asks for.
 
 An ONNX file is one that `densenet export` wrote, or PyTorch of a torchvision or MONAI DenseNet. Its graph says which
-network it is.
+network it is, so of the other options only --drop-rate and --bn-momentum can change it.
 
 Examples:
   densenet import densenet121-a639ec97.pth -o densenet121.safetensors --classes imagenet.txt
@@ -92,7 +86,7 @@ Examples:
   densenet import resnet-style.pth --stem-pool false --stem-stride 1x2x2 -o volume.safetensors
   densenet import rgb.pth --in-channels 1 --adapt-input sum -o grey.safetensors
   densenet import densenet121.pth --inflate mean --in-channels 1 --adapt-input sum --num-classes 2 -o scans.safetensors
-  densenet import exported.onnx -o model.safetensors"
+  densenet import exported.onnx --num-classes 5 -o start.safetensors"
     )
 }
 
@@ -140,14 +134,7 @@ impl Import {
         // These two change tensors, not how they are read.
         options.config.num_classes = None;
         options.config.in_channels = None;
-        options.head = self
-            .config
-            .num_classes
-            .filter(|&classes| classes != inferred.num_classes)
-            .map(|num_classes| NewHead {
-                num_classes,
-                seed: self.seed,
-            });
+        options.head = self.new_head(inferred);
         options.input = self.new_input(inferred)?;
         let as_it_is = options.config == ConfigFile::default()
             && options.head.is_none()
@@ -157,6 +144,14 @@ impl Import {
         }
         drop(imported);
         Ok(import(&self.weights, &options)?)
+    }
+
+    fn new_head(&self, inferred: &DenseNetConfig) -> Option<NewHead> {
+        let num_classes = self.config.num_classes?;
+        (num_classes != inferred.num_classes).then_some(NewHead {
+            num_classes,
+            seed: self.seed,
+        })
     }
 
     fn new_input(&self, inferred: &DenseNetConfig) -> Result<Option<NewInput>, Failure> {

@@ -100,6 +100,15 @@ impl Summary {
         };
         usual::within_limits(spatial, self.batch)?;
         if let Some(path) = &self.graph {
+            if path
+                .extension()
+                .is_some_and(|e| !e.eq_ignore_ascii_case("svg"))
+            {
+                return Err(Failure::usage(format_args!(
+                    "--graph: {} is no name of an SVG file — end it with .svg; browsers and Inkscape turn it into others",
+                    path.display()
+                )));
+            }
             let svg = picture::svg(&name, &architecture, spatial)?;
             atomic::write(path, |out| out.write_all(svg.as_bytes()))?;
             output::note(&format!("wrote {}", path.display()));

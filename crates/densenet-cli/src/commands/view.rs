@@ -34,10 +34,10 @@ pub struct View {
     /// Size of the input, like 224, 224x192 or 96x96x64 [default: the image's; 224; 96 in 3-D; 32 for the small stem]
     #[arg(long, value_name = "SIZE", conflicts_with = "image")]
     input: Option<Size>,
-    /// Show what the network makes of this image, or of a volume or image in a .npy file
+    /// Show what the network makes of this image or volume (NIfTI, DICOM, …), or of raw numbers in a .npy file
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Write the page to a file that works offline, and end
+    /// Write the page to a file that works offline, or with - to standard output, and end
     #[arg(long, value_name = "FILE.html", conflicts_with_all = ["port", "no_open"])]
     html: Option<PathBuf>,
     /// Port of the loopback address to serve the page on; the next free one where it is taken
@@ -66,6 +66,7 @@ Examples:
   densenet view densenet121
   densenet view densenet121 --dims 3 --num-classes 2
   densenet view model.safetensors --image photo.jpg
+  densenet view scans.safetensors --image patient7.nii.gz
   densenet view model.onnx
   densenet view densenet264 --html densenet264.html",
         model::preset_list()
@@ -118,6 +119,13 @@ impl View {
                 page::graph(&graph)
             }
         };
+        if self
+            .html
+            .as_deref()
+            .is_some_and(|path| path.as_os_str() == "-")
+        {
+            return output::print(&page);
+        }
         if let Some(path) = &self.html {
             atomic::write(path, |out| out.write_all(page.as_bytes()))?;
             let size = output::bytes(page.len() as u64);

@@ -50,16 +50,22 @@ impl Source {
 /// Reads a model file.
 ///
 /// # Errors
-/// Whatever is wrong with the file; a PyTorch file is told apart from a damaged one.
+/// Whatever is wrong with the file; PyTorch's and ONNX files are told apart from damaged ones.
 pub fn load(path: &Path) -> Result<Model, Failure> {
-    let pytorch = path
-        .extension()
-        .is_some_and(|ending| ["pth", "pt"].iter().any(|e| ending.eq_ignore_ascii_case(e)));
-    if pytorch && path.is_file() {
+    let named = |endings: &[&str]| {
+        let ending = path.extension().unwrap_or_default();
+        endings.iter().any(|e| ending.eq_ignore_ascii_case(e)) && path.is_file()
+    };
+    let foreign = match () {
+        () if named(&["pth", "pt"]) => Some("a PyTorch file"),
+        () if named(&["onnx"]) => Some("an ONNX file"),
+        () => None,
+    };
+    if let Some(kind) = foreign {
         return Err(Failure::new(
             MODEL,
             format_args!(
-                "{0}: a PyTorch file, not a model file — make one with `densenet import {0} -o MODEL`",
+                "{0}: {kind}, not a model file — make one with `densenet import {0} -o MODEL`",
                 path.display()
             ),
         ));

@@ -68,6 +68,35 @@ fn what_is_written_and_converted_is_said() {
 }
 
 #[test]
+fn both_ends_are_replaced_when_asked() {
+    let place = tiny();
+    // As from weights in any other file: the same model, tensor by tensor.
+    place.run("export tiny.safetensors -o tiny.pth").done();
+    let options = "--num-classes 5 --in-channels 1 --adapt-input sum --seed 7";
+    noted(
+        place.run(&format!("import tiny.onnx -o graph.safetensors {options}")),
+        &[
+            "from 3 to 1 input channels (sum)",
+            "classifier for 3 classes was replaced by a fresh one for 5",
+        ],
+    );
+    place
+        .run(&format!("import tiny.pth -o weights.safetensors {options}"))
+        .done();
+    for name in ["graph", "weights"] {
+        place
+            .run(&format!("export {name}.safetensors -o {name}.pth"))
+            .done();
+    }
+    assert!(place.read("graph.pth") == place.read("weights.pth"));
+    // What it is already is no change.
+    place
+        .run("import tiny.onnx --num-classes 3 --in-channels 3 -o same.safetensors --preprocessing none")
+        .done();
+    assert!(place.read("same.safetensors") == place.read("tiny.safetensors"));
+}
+
+#[test]
 fn slips_are_explained() {
     let place = tiny();
     for (line, code, parts) in [
@@ -126,7 +155,17 @@ fn slips_are_explained() {
             5,
             &["absent/x.onnx"],
         ),
-        ("export tiny.onnx -o x.onnx", 4, &["tiny.onnx"]),
+        (
+            "export tiny.onnx -o x.onnx",
+            4,
+            &["tiny.onnx", "an ONNX file", "densenet import"],
+        ),
+        (
+            "export tiny.safetensors -o ./tiny.safetensors",
+            2,
+            &["--output", "the model itself"],
+        ),
+        ("export tiny.safetensors -o x.bin", 2, &["x.bin", ".onnx"]),
         ("import absent.onnx -o x", 5, &["absent.onnx"]),
         (
             "import tiny.onnx -o x --dialect monai",
@@ -134,14 +173,19 @@ fn slips_are_explained() {
             &["--dialect", "tiny.onnx"],
         ),
         (
-            "import tiny.onnx -o x --num-classes 5",
+            "import tiny.onnx -o x --in-channels 1",
             2,
-            &["--num-classes", "on the model file"],
+            &["--in-channels 1", "3 channels", "--adapt-input"],
         ),
         (
-            "import tiny.onnx -o x --adapt-input sum --in-channels 1",
+            "import tiny.onnx -o x --adapt-input sum",
             2,
-            &["--adapt-input", "on the model file"],
+            &["--adapt-input", "--in-channels N"],
+        ),
+        (
+            "import tiny.onnx -o x --num-classes 0",
+            2,
+            &["num_classes: 0"],
         ),
         (
             "import tiny.onnx -o x --stem-stride 1",

@@ -30,6 +30,8 @@ fn a_preset_becomes_one_file_that_is_the_same_every_time() {
     }
     assert!(place.read("a.html") == place.read("b.html"));
     let html = page(&place, "a.html");
+    let printed = place.run("view densenet121 --dims 3 --no-time --html -");
+    assert!(printed.done() == html);
     let document = data(&html, "data");
     assert_eq!(document["name"], "densenet121");
     assert_eq!(document["dims"], 3);
@@ -65,6 +67,61 @@ fn a_model_shows_its_weights_times_and_what_it_sees() {
     assert!((sum - 1.0).abs() < 1e-3);
     assert_eq!(seen["cams"].as_array().unwrap().len(), 3);
     assert_eq!(seen["stages"][1]["name"], "denseblock1");
+}
+
+/// A NIfTI file of 16³ voxels that rise from 0 to 1.
+fn nifti() -> Vec<u8> {
+    let mut bytes = vec![0; 352];
+    bytes[..4].copy_from_slice(&348i32.to_le_bytes());
+    for (at, number) in [(40, 3i16), (42, 16), (44, 16), (46, 16), (70, 16), (72, 32)] {
+        bytes[at..at + 2].copy_from_slice(&number.to_le_bytes());
+    }
+    for (at, number) in [(80, 1f32), (84, 1.0), (88, 1.0), (108, 352.0), (112, 1.0)] {
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    bytes[344..348].copy_from_slice(b"n+1\0");
+    let voxels = (0..4096).flat_map(|i| (i as f32 / 4095.0).to_le_bytes());
+    bytes.extend(voxels);
+    bytes
+}
+
+#[test]
+fn a_volume_is_prepared_as_the_model_says() {
+    let place = Place::new();
+    place
+        .run("init densenet-bc-100-12 --block-config 2,2 --num-classes 3 --dims 3 -o raw.safetensors")
+        .done();
+    place.write("scan.nii", nifti());
+    place
+        .run("view raw.safetensors --image scan.nii --html x.html")
+        .fails(4, &["raw.safetensors", "how volumes are prepared", ".npy"]);
+    let steps = r#"{"channels": 1, "mean": [0], "std": [1], "volume": {"size": {"resize": [12, 16, 10]}, "normalize": "zscore"}}"#;
+    place.write("steps.json", steps);
+    place
+        .run("import raw.safetensors --preprocessing steps.json -o scans.safetensors")
+        .done();
+    place
+        .run("view scans.safetensors --image scan.nii --no-time --html scan.html")
+        .done();
+    let html = page(&place, "scan.html");
+    assert_eq!(
+        data(&html, "data")["input"],
+        serde_json::json!([1, 12, 16, 10])
+    );
+    let seen = data(&html, "seen");
+    assert_eq!(seen["file"], "scan.nii");
+    assert_eq!(seen["input"]["shape"], serde_json::json!([12, 16, 10]));
+    // The classes are those of `predict`.
+    let predicted = place
+        .run("predict scans.safetensors scan.nii --json")
+        .json();
+    let top = &predicted["predictions"][0]["top"][0];
+    assert_eq!(seen["top"][0]["index"], top["index"]);
+    place.write("broken.nii", &nifti()[..400]);
+    place
+        .run("view scans.safetensors --image broken.nii --html x.html")
+        .fails(3, &["broken.nii"]);
+    assert!(!place.path("x.html").exists());
 }
 
 #[test]
@@ -180,6 +237,9 @@ fn the_summary_draws_a_picture() {
     place
         .run("summary densenet121 --graph net.svg --json")
         .fails(2, &["--json"]);
+    place
+        .run("summary densenet121 --graph net.png")
+        .fails(2, &["net.png", ".svg"]);
 }
 
 /// Serves until Ctrl-C, and says where.

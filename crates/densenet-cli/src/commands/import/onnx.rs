@@ -36,18 +36,17 @@ impl Import {
                 self.weights.display()
             )));
         }
-        if self.adapt_input.is_some() {
-            return Err(self.afterwards("--adapt-input"));
-        }
-        let imported = import_with_notes(&self.weights)?;
-        let mut model = imported.model;
-        self.adjust(&mut model)?;
+        let mut imported = import_with_notes(&self.weights)?;
+        self.adjust(&mut imported.model)?;
+        let known = &imported.model.config;
+        let (input, head) = (self.new_input(known)?, self.new_head(known));
+        imported.adapt(input, head)?;
         let producer = match imported.producer.as_str() {
             "" => "an unnamed program",
             known => known,
         };
         Ok((
-            model,
+            imported.model,
             format!("ONNX, written by {producer}"),
             imported.notes,
         ))
@@ -56,15 +55,11 @@ impl Import {
     /// Sets what a graph cannot tell, dropout and momentum, and refuses what it does tell otherwise.
     fn adjust(&self, model: &mut Model) -> Result<(), Failure> {
         let known = &model.config;
-        for (option, given, has) in [
-            ("--num-classes", self.config.num_classes, known.num_classes),
-            ("--in-channels", self.config.in_channels, known.in_channels),
-        ] {
-            if given.is_some_and(|given| given != has) {
-                return Err(self.afterwards(option));
-            }
-        }
-        let wanted = self.config.changes(known)?.over(known)?;
+        let mut changes = self.config.changes(known)?;
+        // These two change tensors, not what the graph is.
+        changes.num_classes = None;
+        changes.in_channels = None;
+        let wanted = changes.over(known)?;
         let allowed = DenseNetConfig {
             drop_rate: wanted.drop_rate,
             bn_momentum: wanted.bn_momentum,
@@ -72,21 +67,13 @@ impl Import {
         };
         if wanted != allowed {
             return Err(Failure::usage(format_args!(
-                "{}: its graph says which network it is — of the network options only --drop-rate and --bn-momentum \
-                 can change it",
+                "{}: its graph says which network it is — of the network options only --num-classes, --in-channels, \
+                 --drop-rate and --bn-momentum can change it",
                 self.weights.display()
             )));
         }
         model.config = wanted;
         model.check()?;
         Ok(())
-    }
-
-    /// Options that replace parts work on a model file.
-    fn afterwards(&self, option: &str) -> Failure {
-        Failure::usage(format_args!(
-            "{option}: {} is read as it is — leave it out, then run `densenet import` with it on the model file",
-            self.weights.display()
-        ))
     }
 }

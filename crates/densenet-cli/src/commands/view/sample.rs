@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use densenet::Input;
-use densenet_data::{Preprocessing, decode_file, npy};
+use densenet_data::{Preprocessing, decode_file, decode_volume, npy};
 use densenet_spec::Architecture;
 use densenet_view::Picture;
 use densenet_weights::Model;
@@ -26,20 +26,21 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads an image, prepared as the model file says, or the raw numbers of a `.npy` file.
+    /// Reads an image or a volume, prepared as the model file says, or the raw numbers of a `.npy` file.
     ///
     /// # Errors
-    /// The file cannot be read or does not fit the network, or the model does not say how images are prepared.
+    /// The file cannot be read or does not fit the network, or the model does not say how such files are prepared.
     pub fn read(path: &Path, model: &Model, model_path: &str) -> Result<Self, Failure> {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = file.into_owned();
+        // A folder of DICOM files may be called `.`, which has no name.
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let file = name.to_string_lossy().into_owned();
         let numbers = path
             .extension()
             .is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
         let sample = if numbers {
             Sample::from_array(path, file, model)?
         } else {
-            Sample::from_image(path, file, model, model_path)?
+            Sample::from_scan(path, file, model, model_path)?
         };
         if sample.data.iter().any(|value| !value.is_finite()) {
             return Err(Failure::new(
@@ -83,48 +84,49 @@ impl Sample {
         })
     }
 
-    fn from_image(
+    /// An image or a volume, prepared as the model file says.
+    fn from_scan(
         path: &Path,
         file: String,
         model: &Model,
         model_path: &str,
     ) -> Result<Self, Failure> {
-        if model.config.spatial_dims != 2 {
-            return Err(Failure::new(
-                DATA,
-                format_args!(
-                    "{}: an image, but {model_path} is a network for volumes — give a .npy file",
-                    path.display()
-                ),
-            ));
-        }
+        let unfit = |what: String| {
+            let cure = "import it with another --preprocessing, or give a .npy file";
+            Failure::new(MODEL, format_args!("{model_path}: {what} — {cure}"))
+        };
+        let dims = model.config.spatial_dims;
+        let inputs = if dims == 3 { "volumes" } else { "images" };
         let Some(preprocessing) = &model.preprocessing else {
-            return Err(Failure::new(
-                MODEL,
-                format_args!(
-                    "{model_path}: does not say how images are prepared — import it with --preprocessing, or give a .npy file"
-                ),
-            ));
+            return Err(unfit(format!("does not say how {inputs} are prepared")));
         };
         let preprocessing = Preprocessing::from_value(preprocessing)
             .map_err(|error| Failure::new(MODEL, format_args!("{model_path}: {error}")))?;
-        let image = decode_file(path)?;
-        let prepared = preprocessing.apply(&image)?;
-        let plain = Preprocessing {
+        if preprocessing.volume.is_some() != (dims == 3) {
+            return Err(unfit(format!(
+                "a {dims}-D network whose preprocessing is not for {inputs}"
+            )));
+        }
+        let place = path.display().to_string();
+        let decoded = if dims == 3 {
+            decode_volume(path)
+        } else {
+            decode_file(path)
+        };
+        let image = decoded.map_err(|error| error.at(&place))?;
+        let apply = |steps: &Preprocessing| steps.apply(&image).map_err(|error| error.at(&place));
+        let prepared = apply(&preprocessing)?;
+        if prepared.channels != model.config.in_channels {
+            return Err(unfit(format!(
+                "prepares {inputs} with {} channels for a network of {}",
+                prepared.channels, model.config.in_channels
+            )));
+        }
+        let picture = apply(&Preprocessing {
             mean: vec![0.0; preprocessing.channels],
             std: vec![1.0; preprocessing.channels],
             ..preprocessing
-        };
-        let picture = plain.apply(&image)?;
-        if prepared.channels != model.config.in_channels {
-            return Err(Failure::new(
-                MODEL,
-                format_args!(
-                    "{model_path}: prepares images with {} channels for a network of {} — import it with another --preprocessing, or give a .npy file",
-                    prepared.channels, model.config.in_channels
-                ),
-            ));
-        }
+        })?;
         Ok(Sample {
             file,
             spatial: prepared.spatial,
