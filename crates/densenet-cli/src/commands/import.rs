@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use densenet_data::Preprocessing;
 use densenet_spec::{Architecture, DenseNetConfig, Stem};
 use densenet_weights::{
-    ConfigFile, DIALECTS, ImportOptions, Imported, Inflation, InputChange, Model, NewHead, NewInput, import,
+    ConfigFile, DIALECTS, ImportOptions, Imported, Inflation, InputChange, Model, NewHead,
+    NewInput, import,
 };
 
 use super::wrote;
@@ -35,7 +36,12 @@ pub struct Import {
     adapt_input: Option<Change>,
     /// Make a network for volumes out of one for images: kernels repeated along the depth and divided by it (mean), or in the
     /// middle plane (center)
-    #[arg(long, value_enum, value_name = "mean|center", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "mean|center",
+        hide_possible_values = true
+    )]
     inflate: Option<Inflate>,
     /// With --num-classes: seed of the fresh classifier
     #[arg(long, value_name = "N", default_value_t = 0)]
