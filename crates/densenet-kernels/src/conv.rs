@@ -285,18 +285,33 @@ pub(crate) fn origins(
     first: usize,
     places: &mut [usize],
 ) {
-    let shifted = |axis: usize| input.halo[axis] - window.padding[axis];
     let [depth, height, width] = output.spatial;
-    for (i, place) in places.iter_mut().enumerate() {
-        let pixel = first + i;
-        let (x, row) = (pixel % width, pixel / width);
-        let (y, plane) = (row % height, row / height);
-        let (z, n) = (plane % depth, plane / depth);
-        *place = n * input.sample_pitch()
+    let (mut x, row) = (first % width.max(1), first / width.max(1));
+    let (mut y, plane) = (row % height.max(1), row / height.max(1));
+    let (mut z, mut n) = (plane % depth.max(1), plane / depth.max(1));
+    let shifted = |axis: usize| input.halo[axis] - window.padding[axis];
+    let row = |n: usize, z: usize, y: usize| {
+        n * input.sample_pitch()
             + (z * window.stride[0] + shifted(0)) * input.plane_pitch()
             + (y * window.stride[1] + shifted(1)) * input.row_pitch()
-            + (x * window.stride[2] + shifted(2)) * input.stride
-            + input.offset;
+            + shifted(2) * input.stride
+            + input.offset
+    };
+    let step = window.stride[2] * input.stride;
+    let mut at = row(n, z, y) + x * step;
+    for place in places {
+        *place = at;
+        (x, at) = (x + 1, at + step);
+        if x == width {
+            (x, y) = (0, y + 1);
+            if y == height {
+                (y, z) = (0, z + 1);
+                if z == depth {
+                    (z, n) = (0, n + 1);
+                }
+            }
+            at = row(n, z, y);
+        }
     }
 }
 
@@ -638,11 +653,13 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Cuts a range into the fewest parts of at most `most`, as equal as they get.
+/// Cuts a range into the fewest parts of at most `most`, as equal as they get, larger ones first.
 fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let (start, len) = (range.start, range.len());
-    let parts = len.div_ceil(most);
-    (0..parts).map(move |i| start + border(len, parts, i)..start + border(len, parts, i + 1))
+    let parts = len.div_ceil(most).max(1);
+    let (each, larger) = (len / parts, len % parts);
+    let edge = move |part: usize| start + part * each + part.min(larger);
+    (0..parts.min(len)).map(move |part| edge(part)..edge(part + 1))
 }
 
 /// A row pitch for `channels` that is an odd number of cache lines, so that the rows of a tile do not fall into the same

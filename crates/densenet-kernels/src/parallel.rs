@@ -57,7 +57,10 @@ pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
 
 /// Borders of `pieces` nearly equal parts of `0..total`: part `i` is `border(i)..border(i + 1)`.
 pub(crate) fn border(total: usize, pieces: usize, i: usize) -> usize {
-    (total as u128 * i as u128 / pieces as u128) as usize
+    match total.checked_mul(i) {
+        Some(product) => product / pieces,
+        None => (total as u128 * i as u128 / pieces as u128) as usize,
+    }
 }
 
 /// Most tasks an operation over pixels is cut into: enough to balance tens of cores, few enough that one partial sum

@@ -34,6 +34,13 @@ impl Raster {
         }
     }
 
+    /// A map without border whose pixels hold `channels` elements and lie an odd number of cache lines apart, so that the
+    /// pixels of a patch fall into different sets of the first-level cache.
+    pub fn spread(batch: usize, spatial: [usize; 3], channels: usize) -> Self {
+        let lines = channels.div_ceil(16);
+        Raster::dense(batch, spatial, (lines | 1) * 16)
+    }
+
     /// The same map with a border.
     pub fn with_halo(self, halo: [usize; 3]) -> Self {
         Raster { halo, ..self }

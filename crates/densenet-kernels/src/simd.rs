@@ -71,6 +71,12 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn prefetch(p: *const f32);
+    /// Asks for the cache line at `p` into the first-level cache, to be written: stores leave in order, and one whose line is
+    /// not there holds up all behind it.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn prefetch_to_write(p: *const f32);
     /// A register holding `x` everywhere.
     ///
     /// # Safety
@@ -96,6 +102,21 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn high(v: Self::V) -> Self::V;
+    /// The first `n` bf16 from `p` as f32, then zeros.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`]; `n ≤ LANES` elements from `p` are readable.
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V {
+        let mut all = [0.0f32; 16];
+        // SAFETY: no register has more than 16 lanes; the caller says `n` elements are readable.
+        unsafe {
+            for (i, x) in all[..n].iter_mut().enumerate() {
+                *x = f32::from_bits(u32::from(p.add(i).read()) << 16);
+            }
+            Self::load(all.as_ptr())
+        }
+    }
     /// Stores the first `n` elements rounded to bf16.
     ///
     /// # Safety

@@ -163,6 +163,16 @@ trait MultiplyAdd<S: Simd> {
     /// # Safety
     /// The processor has `S` and what else the shell around us asks for.
     unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V;
+
+    /// [`Simd::store_bf16`] as the shell around us can do it best.
+    ///
+    /// # Safety
+    /// As there, and as [`MultiplyAdd::step`].
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: S::V, n: usize) {
+        // SAFETY: as ours.
+        unsafe { S::store_bf16(p, v, n) }
+    }
 }
 
 /// f32.
@@ -190,6 +200,12 @@ impl MultiplyAdd<crate::simd::Avx512> for Dot {
     ) -> std::arch::x86_64::__m512 {
         // SAFETY: the shell has AVX512_BF16.
         unsafe { crate::simd::Avx512::dot(a, b, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
+        // SAFETY: as ours; the shell has AVX512_BF16.
+        unsafe { crate::simd::Avx512::store_bf16_native(p, v, n) }
     }
 }
 
@@ -230,7 +246,10 @@ trait Target {
     ///
     /// # Safety
     /// As [`compute`] and [`compute_pixels`].
-    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, sums: [[S::V; NV]; MR]);
+    unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
+        &self,
+        sums: [[S::V; NV]; MR],
+    );
 }
 
 impl Target for Product {
@@ -251,7 +270,10 @@ impl Target for Product {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, sums: [[S::V; NV]; MR]) {
+    unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
+        &self,
+        sums: [[S::V; NV]; MR],
+    ) {
         for (r, row) in sums.iter().enumerate() {
             for (j, v) in row.iter().enumerate() {
                 // SAFETY: as in `start`.
@@ -263,7 +285,10 @@ impl Target for Product {
 
 impl Target for Pixels<'_> {
     #[inline(always)]
-    unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, mut sums: [[S::V; NV]; MR]) {
+    unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
+        &self,
+        mut sums: [[S::V; NV]; MR],
+    ) {
         // SAFETY: the caller guarantees a place with room for `columns` elements for each of the `MR` rows, `columns`
         // values of the affine map, and that all but the last register are full.
         unsafe {
@@ -288,7 +313,7 @@ impl Target for Pixels<'_> {
                 for (j, v) in row.iter().enumerate() {
                     if self.bf16 {
                         let width = if j + 1 < NV { S::LANES } else { last };
-                        S::store_bf16(pixel.cast::<u16>().add(j * S::LANES), *v, width);
+                        A::store_bf16(pixel.cast::<u16>().add(j * S::LANES), *v, width);
                     } else if j + 1 < NV || last == S::LANES {
                         S::store(pixel.add(j * S::LANES), *v);
                     } else {
@@ -354,6 +379,6 @@ unsafe fn body<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
                 b = b.add(tile.b_k);
             }
         }
-        target.finish::<S, MR, NV>(sums);
+        target.finish::<S, A, MR, NV>(sums);
     }
 }

@@ -8,7 +8,7 @@
 //! Y = Aᵀ [ (G g) ⊙ (Bᵀ d) ]        along every axis;        ⊙ summed over c_in: one small product per transformed pixel
 //! ```
 //!
-//! F(4×4, 3×3) needs 36 instead of 144 multiplications for 16 outputs, F(2×4×4, 3×3×3) 144 instead of 864 for 32.
+//! F(4×4, 3×3) needs 36 instead of 144 multiplications for 16 outputs, F(4×4×4, 3×3×3) 216 instead of 1,728 for 64.
 //!
 //! # Numerics
 //! f32; the transforms' larger constants cost some of the last bits (docs/numerics.md). A tile's result depends on its
@@ -36,21 +36,27 @@ use crate::{
 pub use fused::{FusedStore, FusedWeights, FusedWinograd};
 pub use gradient::WinogradGradient;
 pub use stem::{Stem, StemWeights};
-use transform::{Input, Output, Sign, Transform};
+use transform::{Input, Output, Step, Transform};
 pub use weights::{Tiles, WinogradWeights};
 
 /// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
 /// channels and their products then stay in a second-level cache of 1 MiB beside the kernel that streams by.
 const TILES: usize = 18;
 
+/// Channels transformed at a time where two depths of a patch are: as much memory as one depth of 128.
+const PART: usize = 128;
+
 /// Most pixels of a patch, and of a tile.
-const MAX_PATCH: usize = 4 * 36;
-const MAX_OUTPUTS: usize = 2 * 16;
+const MAX_PATCH: usize = 6 * 36;
+const MAX_OUTPUTS: usize = 4 * 16;
 
 /// A convolution by tiles; the output is as large as the input.
 pub struct Winograd<'a> {
     /// The input. Its border is not read.
     pub source: (&'a [f32], Raster),
+    /// Whether the input is bf16, two channels to an element as [`Store::AffineBf16`](crate::conv::Store::AffineBf16) left
+    /// it: its raster then counts pairs.
+    pub bf16: bool,
     /// The transformed kernel.
     pub weights: &'a WinogradWeights,
 }
@@ -68,7 +74,7 @@ impl Winograd<'_> {
         at_least(
             OP,
             "channels of the input",
-            input.offset + w.c_in(),
+            input.offset + self.elements(),
             input.stride,
         )?;
         at_least(OP, "output", raster.len(), output.len())?;
@@ -108,6 +114,14 @@ impl Winograd<'_> {
 }
 
 impl Winograd<'_> {
+    /// Elements of an input pixel.
+    fn elements(&self) -> usize {
+        match self.bf16 {
+            false => self.weights.c_in(),
+            true => self.weights.c_in().div_ceil(2),
+        }
+    }
+
     /// The kernel's id in logs and benchmarks: `op.pass.dtype.tile.fusion.isa`.
     pub fn id(&self) -> String {
         let axes = self.weights.axes();
@@ -117,8 +131,17 @@ impl Winograd<'_> {
         };
         let plane = axes[1].tile();
         let isa = self.weights.isa().name();
-        format!("{op}.forward.f32.winograd{tile}{plane}x{plane}.store.{isa}")
+        let load = if self.bf16 { "bf16+" } else { "" };
+        format!("{op}.forward.f32.winograd{tile}{plane}x{plane}.{load}store.{isa}")
     }
+}
+
+/// The planes of a patch that a step takes, `plane` pixels each.
+fn planes<'a>(step: &Step, patch: &'a [*const f32], plane: usize) -> [&'a [*const f32]; 4] {
+    std::array::from_fn(|i| match step.planes.get(i) {
+        Some(depth) => &patch[depth * plane..][..plane],
+        None => &[],
+    })
 }
 
 /// A convolution under way.
@@ -138,11 +161,18 @@ impl Pass<'_> {
         let (count, width) = (tiles.len(), w.width());
         let plane = axes[1].patch() * axes[2].patch();
         let points = axes[0].patch() * plane;
+        let steps = axes[0].steps();
+        let twins = steps.iter().any(|step| step.mix.depths() > 1);
+        let part = if twins { w.c_in().min(PART) } else { w.c_in() };
         // Rows of whole cache lines; the odd line keeps the pixels of a patch out of one set of the cache.
-        let row = w.c_in().next_multiple_of(16);
+        let row = part.next_multiple_of(16);
         let patch_pitch = count * row + 16;
         let product_pitch = count * width + 16;
-        let sizes = [row, plane * patch_pitch, points * product_pitch];
+        let sizes = [
+            w.c_in().next_multiple_of(16),
+            (1 + usize::from(twins)) * plane * patch_pitch,
+            points * product_pitch,
+        ];
         with_scratch(sizes.iter().sum(), |scratch| {
             let (zeros, rest) = scratch.split_at_mut(sizes[0]);
             let (patches, products) = rest.split_at_mut(sizes[1]);
@@ -151,47 +181,43 @@ impl Pass<'_> {
             for (pixels, tile) in pixels.iter_mut().zip(tiles.clone()) {
                 self.patch(tile, pixels);
             }
-            for depth in 0..axes[0].patch() {
-                // Bᵀ along the depth: this plane, and that one to add or subtract.
-                let (this, that) = match (axes[0], depth) {
-                    (Transform::Identity, _) => (0, None),
-                    (_, 0) => (0, Some((2, Sign::Minus))),
-                    (_, 1) => (1, Some((2, Sign::Plus))),
-                    (_, 2) => (2, Some((1, Sign::Minus))),
-                    _ => (1, Some((3, Sign::Minus))),
-                };
-                for (i, tile) in pixels[..count].iter().enumerate() {
-                    let next = pixels[..count].get(i + 1);
-                    let ahead = |depth: usize| match next {
-                        Some(next) => &next[depth * plane..][..plane],
-                        None => &[],
-                    };
-                    let patch = Input {
-                        pixels: &tile[this * plane..][..plane],
-                        second: that.map(|(depth, sign)| (&tile[depth * plane..][..plane], sign)),
-                        ahead: [ahead(this), that.map_or(&[], |(depth, _)| ahead(depth))],
-                        channels: w.c_in(),
-                        target: patches[i * row..].as_mut_ptr(),
-                        pitch: patch_pitch,
-                    };
-                    // SAFETY: `patch` gives places with `c_in` elements; a row has whole registers, as 16 is a multiple
-                    // of every register's lanes.
-                    unsafe { transform::input(w.isa(), axes[1], &patch) };
+            let mut depth = 0;
+            for step in steps {
+                for first in (0..w.c_in()).step_by(part) {
+                    let channels = first..(first + part).min(w.c_in());
+                    for (i, tile) in pixels[..count].iter().enumerate() {
+                        let next = pixels[..count].get(i + 1);
+                        let patch = Input {
+                            planes: planes(step, tile, plane),
+                            mix: step.mix,
+                            ahead: next.map_or([&[]; 4], |next| planes(step, next, plane)),
+                            channels: channels.clone(),
+                            bf16: self.winograd.bf16,
+                            target: patches[i * row..].as_mut_ptr(),
+                            pitch: patch_pitch,
+                            twin: plane * patch_pitch,
+                        };
+                        // SAFETY: `patch` gives places with `c_in` elements; a row has whole registers, as 16 is a
+                        // multiple of every register's lanes.
+                        unsafe { transform::input(w.isa(), axes[1], &patch) };
+                    }
+                    for point in 0..step.mix.depths() * plane {
+                        let product = (depth * plane + point) * product_pitch;
+                        w.point(depth * plane + point).multiply(
+                            (&patches[point * patch_pitch..][..count * row], row),
+                            channels.clone(),
+                            &mut products[product..][..count * width],
+                        );
+                    }
                 }
-                for point in 0..plane {
-                    let product = (depth * plane + point) * product_pitch;
-                    w.point(depth * plane + point).multiply(
-                        (&patches[point * patch_pitch..][..count * row], row),
-                        &mut products[product..][..count * width],
-                    );
-                }
+                depth += step.mix.depths();
             }
             for (i, tile) in tiles.clone().enumerate() {
                 let pixels = self.outputs(tile);
                 let tile = Output {
                     product: products[i * width..].as_ptr(),
                     pitch: product_pitch,
-                    deep: axes[0] != Transform::Identity,
+                    deep: axes[0],
                     channels: w.c_out(),
                     pixels: &pixels,
                     affine: None,
@@ -219,7 +245,7 @@ impl Pass<'_> {
     /// Where the pixels of a tile's patch lie; those outside the map are left alone.
     fn patch(&self, tile: usize, pixels: &mut [*const f32; MAX_PATCH]) {
         let (data, input) = self.winograd.source;
-        let (axes, c_in) = (self.winograd.weights.axes(), self.winograd.weights.c_in());
+        let (axes, elements) = (self.winograd.weights.axes(), self.winograd.elements());
         let [n, z, y, x] = self.place(tile);
         let [pd, ph, pw] = axes.map(Transform::patch);
         let [depth, height, width] = input.spatial;
@@ -236,7 +262,7 @@ impl Pass<'_> {
                 for dx in 0..pw {
                     if let Some(x) = (x + dx).checked_sub(1).filter(|x| *x < width) {
                         pixels[(dz * ph + dy) * pw + dx] =
-                            data[row + x * input.stride..][..c_in].as_ptr();
+                            data[row + x * input.stride..][..elements].as_ptr();
                     }
                 }
             }

@@ -83,7 +83,11 @@ fn error(x: &Tensor, isa: Isa, c_out: usize, way: Way) -> f64 {
             let source = (&data[..], padded);
             let packed = WinogradWeights::packed(isa, &ours, (&window, tiles), sizes);
             let weights = &packed.unwrap();
-            let convolution = Winograd { source, weights };
+            let convolution = Winograd {
+                source,
+                bf16: false,
+                weights,
+            };
             convolution.run(&mut output, &block).unwrap();
         }
         Way::Stem => {
@@ -135,7 +139,11 @@ fn every_size_on_every_instruction_set() {
     for (batch, spatial, c_in, c_out) in CASES {
         let x = tensor("x", batch, c_in, spatial);
         for &isa in Isa::available() {
-            for (tiles, most) in [(Tiles::Two, 2e-5), (Tiles::Four, 1e-4)] {
+            for (tiles, most) in [
+                (Tiles::Two, 2e-5),
+                (Tiles::TwoFour, 5e-5),
+                (Tiles::Four, 5e-5),
+            ] {
                 let error = error(&x, isa, c_out, Way::Tiles(tiles));
                 let case = format!("{} {tiles:?} {spatial:?} {c_in}→{c_out}", isa.name());
                 println!("{case}: {error:.1e}");
@@ -179,7 +187,12 @@ fn badly_scaled_inputs() {
                 .for_each(|v| *v = f64::from(((*v + 3.0) * scale) as f32));
         }
         for &isa in Isa::available() {
-            for way in [Way::Tiles(Tiles::Two), Way::Tiles(Tiles::Four), Way::Stem] {
+            for way in [
+                Way::Tiles(Tiles::Two),
+                Way::Tiles(Tiles::TwoFour),
+                Way::Tiles(Tiles::Four),
+                Way::Stem,
+            ] {
                 let error = error(&x, isa, 16, way);
                 println!("{} {way:?} {spatial:?}: {error:.1e}", isa.name());
                 assert!(
@@ -201,6 +214,7 @@ fn the_size_of_the_map_chooses_the_tiles() {
     assert_eq!(choose(&plane, [1, 14, 14]), Some(Tiles::Two));
     assert_eq!(choose(&plane, [1, 3, 3]), None);
     assert_eq!(choose(&cube, [16, 16, 16]), Some(Tiles::Four));
+    assert_eq!(choose(&cube, [8, 8, 8]), Some(Tiles::TwoFour));
     assert_eq!(choose(&cube, [4, 4, 4]), Some(Tiles::Two));
     assert_eq!(choose(&cube, [2, 2, 2]), None);
     assert_eq!(choose(&Window::POINT, [1, 56, 56]), None);
@@ -222,6 +236,7 @@ fn what_does_not_fit_is_an_error() {
     let bare = Raster::dense(1, [1, 4, 4], 1);
     let run = Winograd {
         source: (&[0.0; 16], bare),
+        bf16: false,
         weights: &weights,
     };
     let larger = Raster::dense(1, [1, 4, 5], 1);

@@ -106,46 +106,75 @@ impl Round<crate::simd::Avx512> for Native {
     }
 }
 
+/// Pixels that pass by together, so that the affine map is loaded once for all of them.
+const TOGETHER: usize = 4;
+
 #[inline(always)]
 fn rows_body<S: Simd, R: Round<S>>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
+    match (rows.affine.is_some(), rows.bf16) {
+        (false, false) => rows_of_kind::<S, R, false, false>(rows, output, pitch),
+        (false, true) => rows_of_kind::<S, R, false, true>(rows, output, pitch),
+        (true, false) => rows_of_kind::<S, R, true, false>(rows, output, pitch),
+        (true, true) => rows_of_kind::<S, R, true, true>(rows, output, pitch),
+    }
+}
+
+#[inline(always)]
+fn rows_of_kind<S: Simd, R: Round<S>, const AFFINE: bool, const BF16: bool>(
+    rows: &Rows<'_>,
+    output: &mut [f32],
+    pitch: usize,
+) {
     let n = rows.channels;
-    assert!(
-        rows.affine
-            .is_none_or(|a| a.scale.len() == n && a.shift.len() == n)
-    );
-    for (row, place) in output.chunks_exact_mut(pitch).zip(rows.places) {
-        let x = rows.input[*place..place + n].as_ptr();
-        let y = if rows.bf16 {
-            row[..n.div_ceil(2)].as_mut_ptr()
-        } else {
-            row[..n].as_mut_ptr()
-        };
+    let len = if BF16 { n.div_ceil(2) } else { n };
+    let (scale, shift) = rows
+        .affine
+        .map_or((&[][..], &[][..]), |a| (a.scale, a.shift));
+    assert!(!AFFINE || scale.len() == n && shift.len() == n);
+    assert!(len <= pitch && rows.places.len() * pitch <= output.len());
+    let mut first = 0;
+    while first < rows.places.len() {
+        let count = TOGETHER.min(rows.places.len() - first);
+        // The last pixel again in place of those that are missing.
+        let pair: [_; TOGETHER] = std::array::from_fn(|i| {
+            let row = first + i.min(count - 1);
+            let x = rows.input[rows.places[row]..][..n].as_ptr();
+            (x, output[row * pitch..][..len].as_mut_ptr())
+        });
         let mut c = 0;
         while c < n {
             let many = S::LANES.min(n - c);
-            // SAFETY: the pixel, the affine map and the row hold `n` elements, as sliced and asserted above; the shell
+            // SAFETY: the pixels, the affine map and the rows hold `n` elements, as sliced and asserted above; the shell
             // around us has the instruction set.
             unsafe {
-                let mut v = load_some::<S>(x.add(c), many);
-                if let Some(affine) = rows.affine {
-                    let scale = load_some::<S>(affine.scale.as_ptr().add(c), many);
-                    let shift = load_some::<S>(affine.shift.as_ptr().add(c), many);
-                    v = S::relu(S::fma(scale, v, shift));
+                let (mut a, mut b) = (S::zero(), S::zero());
+                if AFFINE {
+                    a = load_some::<S>(scale.as_ptr().add(c), many);
+                    b = load_some::<S>(shift.as_ptr().add(c), many);
                 }
-                if rows.bf16 {
-                    R::store(y.cast::<u16>().add(c), v, many);
-                } else if many == S::LANES {
-                    S::store(y.add(c), v);
-                } else {
-                    S::store_first(y.add(c), v, many);
+                for (x, y) in pair {
+                    let mut v = load_some::<S>(x.add(c), many);
+                    if AFFINE {
+                        v = S::relu(S::fma(a, v, b));
+                    }
+                    if BF16 {
+                        R::store(y.cast::<u16>().add(c), v, many);
+                    } else if many == S::LANES {
+                        S::store(y.add(c), v);
+                    } else {
+                        S::store_first(y.add(c), v, many);
+                    }
                 }
             }
             c += S::LANES;
         }
-        if rows.bf16 && n % 2 == 1 {
-            // SAFETY: the row holds a whole pair for the last channel.
-            unsafe { y.cast::<u16>().add(n).write(0) };
+        if BF16 && n % 2 == 1 {
+            for (_, y) in pair {
+                // SAFETY: the row holds a whole pair for the last channel.
+                unsafe { y.cast::<u16>().add(n).write(0) };
+            }
         }
+        first += count;
     }
 }
 

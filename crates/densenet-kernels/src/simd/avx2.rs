@@ -72,6 +72,25 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_to_write(p: *const f32) {
+        // SAFETY: the caller has AVX2; any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> __m256 {
+        let mut some = [0u16; 8];
+        // SAFETY: the caller has AVX2, and `n` elements are readable.
+        unsafe {
+            let halves = if n == 8 {
+                _mm_loadu_si128(p.cast())
+            } else {
+                std::ptr::copy_nonoverlapping(p, some.as_mut_ptr(), n);
+                _mm_loadu_si128(some.as_ptr().cast())
+            };
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
     unsafe fn low(v: __m256) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }

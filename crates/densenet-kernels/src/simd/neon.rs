@@ -71,6 +71,8 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
+    unsafe fn prefetch_to_write(_: *const f32) {}
+    #[inline(always)]
     unsafe fn low(v: float32x4_t) -> float32x4_t {
         // SAFETY: the caller has NEON.
         unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(v))) }

@@ -64,6 +64,8 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
+    unsafe fn prefetch_to_write(_: *const f32) {}
+    #[inline(always)]
     unsafe fn low(v: [f32; 4]) -> [f32; 4] {
         v.map(|x| f32::from_bits(x.to_bits() << 16))
     }

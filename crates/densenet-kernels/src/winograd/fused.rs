@@ -489,8 +489,10 @@ impl Pass<'_> {
                     self.patches(group.clone(), depth, (&mut *patches, row, pitch_d));
                     for point in 0..PLANE {
                         let product = (depth * PLANE + point) * pitch_y;
-                        w.point(depth * PLANE + point).multiply(
+                        let weight = w.point(depth * PLANE + point);
+                        weight.multiply(
                             (&patches[point * pitch_d..][..count * row], row),
+                            0..weight.rows(),
                             &mut products[product..][..count * width],
                         );
                     }

@@ -1,5 +1,7 @@
 //! The small products between the transforms.
 
+use std::ops::Range;
+
 use crate::{
     Isa,
     tile::{self, Product, Tile, TileShape},
@@ -14,14 +16,25 @@ pub(super) struct Weight<'a> {
 }
 
 impl Weight<'_> {
-    /// `product[row, o] = Σ_k rows[row · step + k] · weight[k, o]`, rows of whole registers.
-    pub(super) fn multiply(&self, (rows, step): (&[f32], usize), product: &mut [f32]) {
+    /// Length of the whole sum.
+    pub(super) fn rows(&self) -> usize {
+        self.data.len() / self.shape.padded(self.columns)
+    }
+
+    /// `product[row, o] (+)= Σ rows[row · step + i] · weight[part.start + i, o]`, `i` over the length of `part`, rows of whole
+    /// registers; added to what is there if the part is not the first.
+    pub(super) fn multiply(
+        &self,
+        (rows, step): (&[f32], usize),
+        part: Range<usize>,
+        product: &mut [f32],
+    ) {
         let width = self.shape.padded(self.columns);
-        let (k, count) = (self.data.len() / width, product.len() / width);
-        assert!(count > 0 && rows.len() >= (count - 1) * step + k);
+        let (all, k, count) = (self.rows(), part.len(), product.len() / width);
+        assert!(count > 0 && part.end <= all && rows.len() >= (count - 1) * step + k);
         for (start, vectors) in self.shape.panels(self.columns) {
             let columns = vectors * self.shape.lanes;
-            let panel = &self.data[start * k..][..k * columns];
+            let panel = &self.data[start * all..][part.start * columns..part.end * columns];
             let mr = self.shape.mr(vectors);
             for first in (0..count).step_by(mr) {
                 let tile = Tile {
@@ -39,7 +52,7 @@ impl Weight<'_> {
                 let target = Product {
                     start: product[first * width + start..].as_mut_ptr(),
                     row: width,
-                    accumulate: false,
+                    accumulate: part.start > 0,
                 };
                 // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count`
                 // rows of all panels' registers.

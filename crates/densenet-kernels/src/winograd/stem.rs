@@ -19,7 +19,7 @@ use densenet_spec::Window;
 
 use super::{
     product::Weight,
-    transform::{self, COLUMNS, Column, Input, Output, Transform, transform_kernel},
+    transform::{self, COLUMNS, Column, Input, Mix, Output, Transform, transform_kernel},
 };
 use crate::{
     Buffer, Isa, KernelError, Raster,
@@ -329,12 +329,14 @@ impl Pass<'_> {
             let (patches, products) = scratch.split_at_mut(sizes[0]);
             for (i, tile) in tiles.clone().enumerate() {
                 let patch = Input {
-                    pixels: &self.patch(tile, start, needed),
-                    second: None,
-                    ahead: [&[]; 2],
-                    channels: needed,
+                    planes: [&self.patch(tile, start, needed), &[], &[], &[]],
+                    mix: Mix::One,
+                    ahead: [&[]; 4],
+                    channels: 0..needed,
+                    bf16: false,
                     target: patches[i * row..].as_mut_ptr(),
                     pitch: point_pitch,
+                    twin: 0,
                 };
                 // SAFETY: `patch` gives places with `needed` elements; a row has whole registers, as 16 is a multiple of
                 // every register's lanes.
@@ -357,7 +359,7 @@ impl Pass<'_> {
                         columns: w.c_out,
                         data: &w.data[point * w.rows() * width..][..w.rows() * width],
                     };
-                    weight.multiply((patch, step), product);
+                    weight.multiply((patch, step), 0..w.rows(), product);
                 }
                 for row in 0..many {
                     let (tile, depth) = match depths {
@@ -368,7 +370,7 @@ impl Pass<'_> {
                     let tile = Output {
                         product: products[row * width..].as_ptr(),
                         pitch: product_pitch,
-                        deep: false,
+                        deep: Transform::Identity,
                         channels: w.c_out,
                         pixels: &pixels,
                         affine: self.stem.norm_relu.map(|a| (a.scale, a.shift)),

@@ -1,6 +1,7 @@
 //! The 1-D transforms, and their application along the axes of a patch in registers.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use crate::{
     isa::dispatch,
@@ -14,10 +15,51 @@ pub(super) enum Transform {
     Identity,
     /// F(2, 3): interpolation points 0, 1, −1, ∞.
     F2,
-    /// F(4, 3): interpolation points 0, 1, −1, 2, −2, ∞.
+    /// F(4, 3): interpolation points 0, ±[`NEAR`], ±[`FAR`], ∞.
     F4,
     /// F(3, 4): the same points, shared out between an output pixel less and a kernel pixel more.
     F3,
+}
+
+/// The points of F(4, 3) and F(3, 4): 0, ±3/4, ±3/2, ∞. Smaller than the usual ±1 and ±2, so that powers of theirs
+/// neither grow nor cancel as much: a third of the error (docs/numerics.md).
+const NEAR: f32 = 0.75;
+const FAR: f32 = 1.5;
+const NEAR_2: f32 = NEAR * NEAR;
+const FAR_2: f32 = FAR * FAR;
+
+/// A row of G for the point `x`: its powers over the product of its distances to the other points.
+const fn at_point(x: f64, distances: f64) -> [f64; 4] {
+    [
+        1.0 / distances,
+        x / distances,
+        x * x / distances,
+        x * x * x / distances,
+    ]
+}
+
+/// G for the six points, as wide as F(3, 4) needs it. Its last row takes the kernel's last pixel, whichever that is.
+const SIX_POINTS: [[f64; 4]; 5] = {
+    let (near, far) = (NEAR as f64, FAR as f64);
+    let (near_2, far_2) = (near * near, far * far);
+    let at_near = 2.0 * near_2 * (near_2 - far_2);
+    let at_far = 2.0 * far_2 * (far_2 - near_2);
+    [
+        at_point(0.0, near_2 * far_2),
+        at_point(near, at_near),
+        at_point(-near, at_near),
+        at_point(far, at_far),
+        at_point(-far, at_far),
+    ]
+};
+
+/// [`SIX_POINTS`] and the point ∞ of a kernel of 3 pixels, and of 4.
+const F4_KERNEL: [[f64; 4]; 6] = with_infinity([0.0, 0.0, 1.0, 0.0]);
+const F3_KERNEL: [[f64; 4]; 6] = with_infinity([0.0, 0.0, 0.0, 1.0]);
+
+const fn with_infinity(last: [f64; 4]) -> [[f64; 4]; 6] {
+    let [a, b, c, d, e] = SIX_POINTS;
+    [a, b, c, d, e, last]
 }
 
 impl Transform {
@@ -60,22 +102,8 @@ impl Transform {
                 [0.5, -0.5, 0.5, 0.0],
                 [0.0, 0.0, 1.0, 0.0],
             ],
-            Transform::F4 => &[
-                [1.0 / 4.0, 0.0, 0.0, 0.0],
-                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, 0.0],
-                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 0.0],
-                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 0.0],
-                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, 0.0],
-                [0.0, 0.0, 1.0, 0.0],
-            ],
-            Transform::F3 => &[
-                [1.0 / 4.0, 0.0, 0.0, 0.0],
-                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 1.0 / 6.0],
-                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 1.0 / 3.0],
-                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, -1.0 / 3.0],
-                [0.0, 0.0, 0.0, 1.0],
-            ],
+            Transform::F4 => &F4_KERNEL,
+            Transform::F3 => &F3_KERNEL,
         }
     }
 }
@@ -119,116 +147,265 @@ pub(super) fn transform_kernel(
     }
 }
 
-/// A patch of one depth of the transform: where its pixels lie and where they go.
+/// A patch of one depth of the transform, or of two: where its pixels lie and where they go.
 pub(super) struct Input<'a> {
-    /// The patch's pixels `[height][width]`, channels of each side by side.
-    pub pixels: &'a [*const f32],
-    /// A second patch to add or subtract: the transform along the depth.
-    pub second: Option<(&'a [*const f32], Sign)>,
-    /// Pixels that will be read soon: those of the next patch and of the one to add to it.
-    pub ahead: [&'a [*const f32]; 2],
-    pub channels: usize,
-    /// Where the first pixel of the transformed patch goes, and how far apart they lie.
+    /// The patch's pixels `[height][width]`, channels of each side by side, of as many planes as `mix` takes.
+    pub planes: [&'a [*const f32]; 4],
+    /// What becomes of the planes.
+    pub mix: Mix,
+    /// Pixels that will be read soon: those of the next patch.
+    pub ahead: [&'a [*const f32]; 4],
+    /// Channels, from the pixels' places on.
+    pub channels: Range<usize>,
+    /// Whether a channel is a bf16, two to an element.
+    pub bf16: bool,
+    /// Where the first pixel of the transformed patch goes, how far apart they lie, and how far from them those of the
+    /// second depth, if there are two.
     pub target: *mut f32,
     pub pitch: usize,
+    pub twin: usize,
 }
 
-/// How a second operand takes part.
+/// Bᵀ along the depth: how planes become one of the transform, or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    Plus,
-    Minus,
+pub(super) enum Mix {
+    /// One plane as it is.
+    One,
+    /// F(2): the sum or the difference of two.
+    Sum,
+    Difference,
+    /// F(4) at 0 or ∞: three planes.
+    Edge,
+    /// F(4) at the two near points or at the two far ones: two planes out of four.
+    Near,
+    Far,
+}
+
+impl Mix {
+    /// Depths of the transform that come of it.
+    pub(super) fn depths(self) -> usize {
+        1 + usize::from(matches!(self, Mix::Near | Mix::Far))
+    }
+}
+
+/// One step of a transform along the depth: the planes it takes and how.
+pub(super) struct Step {
+    pub planes: &'static [usize],
+    pub mix: Mix,
+}
+
+impl Transform {
+    /// The steps that make all depths of the transform, in order.
+    pub(super) fn steps(self) -> &'static [Step] {
+        const fn step(planes: &'static [usize], mix: Mix) -> Step {
+            Step { planes, mix }
+        }
+        match self {
+            Transform::Identity => const { &[step(&[0], Mix::One)] },
+            Transform::F2 => {
+                const {
+                    &[
+                        step(&[0, 2], Mix::Difference),
+                        step(&[1, 2], Mix::Sum),
+                        step(&[2, 1], Mix::Difference),
+                        step(&[1, 3], Mix::Difference),
+                    ]
+                }
+            }
+            Transform::F3 | Transform::F4 => {
+                const {
+                    &[
+                        step(&[0, 2, 4], Mix::Edge),
+                        step(&[2, 4, 1, 3], Mix::Near),
+                        step(&[2, 4, 1, 3], Mix::Far),
+                        step(&[1, 3, 5], Mix::Edge),
+                    ]
+                }
+            }
+        }
+    }
 }
 
 /// Bᵀ d B of one patch, for all channels.
 ///
 /// # Safety
-/// Every pixel has `channels` readable elements, every place of the target room for them rounded up to whole registers.
+/// Every pixel has `channels` readable, every place of the target room for them rounded up to whole registers.
 pub(super) unsafe fn input(isa: crate::Isa, plane: Transform, patch: &Input<'_>) {
     dispatch!(fn f2(patch: &Input<'_>) = input_body_f2);
     dispatch!(fn f4(patch: &Input<'_>) = input_body_f4);
-    if plane == Transform::F2 {
-        f2(isa, patch);
-    } else {
-        f4(isa, patch);
+    dispatch!(fn f4_bf16(patch: &Input<'_>) = input_body_f4_bf16);
+    match (plane, patch.bf16) {
+        (Transform::F2, _) => f2(isa, patch),
+        (_, false) => f4(isa, patch),
+        (_, true) => f4_bf16(isa, patch),
     }
 }
 
 #[inline(always)]
 fn input_body_f2<S: Simd>(patch: &Input<'_>) {
     // SAFETY: the caller of `input` guarantees the operands; the shell around us has the instruction set.
-    unsafe { input_body::<S, 4>(patch) }
+    unsafe {
+        match patch.bf16 {
+            false => input_body::<S, 4, false>(patch),
+            true => input_body::<S, 4, true>(patch),
+        }
+    }
 }
 
 #[inline(always)]
 fn input_body_f4<S: Simd>(patch: &Input<'_>) {
     // SAFETY: as above.
-    unsafe { input_body::<S, 6>(patch) }
+    unsafe { input_body::<S, 6, false>(patch) }
+}
+
+#[inline(always)]
+fn input_body_f4_bf16<S: Simd>(patch: &Input<'_>) {
+    // SAFETY: as above.
+    unsafe { input_body::<S, 6, true>(patch) }
 }
 
 /// # Safety
 /// As [`input`].
 #[inline(always)]
-unsafe fn input_body<S: Simd, const P: usize>(patch: &Input<'_>) {
+unsafe fn input_body<S: Simd, const P: usize, const BF16: bool>(patch: &Input<'_>) {
     // SAFETY: as ours.
     unsafe {
-        match patch.second {
-            None => input_pair::<S, P, 0>(patch, patch.pixels),
-            Some((second, Sign::Plus)) => input_pair::<S, P, 1>(patch, second),
-            Some((second, Sign::Minus)) => input_pair::<S, P, 2>(patch, second),
+        match patch.mix {
+            Mix::One => input_mixed::<S, P, BF16, { Mix::One as u8 }>(patch),
+            Mix::Sum => input_mixed::<S, P, BF16, { Mix::Sum as u8 }>(patch),
+            Mix::Difference => input_mixed::<S, P, BF16, { Mix::Difference as u8 }>(patch),
+            Mix::Edge => input_mixed::<S, P, BF16, { Mix::Edge as u8 }>(patch),
+            Mix::Near => input_mixed::<S, P, BF16, { Mix::Near as u8 }>(patch),
+            Mix::Far => input_mixed::<S, P, BF16, { Mix::Far as u8 }>(patch),
         }
     }
 }
 
-/// [`input`] with the sign of the second patch known: 0 for none, 1 for plus, 2 for minus.
+/// [`input`] with the [`Mix`] known.
 ///
 /// # Safety
 /// As [`input`].
 #[inline(always)]
-unsafe fn input_pair<S: Simd, const P: usize, const SIGN: usize>(
-    patch: &Input<'_>,
-    second: &[*const f32],
-) {
-    let (pixels, second) = (&patch.pixels[..P * P], &second[..P * P]);
+unsafe fn input_mixed<S: Simd, const P: usize, const BF16: bool, const MIX: u8>(patch: &Input<'_>) {
+    let mix = |mix: Mix| MIX == mix as u8;
+    let twins = mix(Mix::Near) || mix(Mix::Far);
+    let planes: [&[*const f32]; 4] = std::array::from_fn(|i| {
+        let taken = match i {
+            0 => true,
+            1 => !mix(Mix::One),
+            2 => twins || mix(Mix::Edge),
+            _ => twins,
+        };
+        &patch.planes[i][..if taken { P * P } else { 0 }]
+    });
     // SAFETY: the caller guarantees `channels` elements behind every pixel and room behind every place.
     unsafe {
-        let mut c = 0;
-        while c < patch.channels {
-            let many = S::LANES.min(patch.channels - c);
-            // Columns first, then rows. Not zeroed: that would be a call of its own.
+        let mut c = patch.channels.start;
+        let mut target = patch.target;
+        while c < patch.channels.end {
+            let many = S::LANES.min(patch.channels.end - c);
             for pixels in patch.ahead {
                 for pixel in pixels {
-                    S::prefetch(pixel.wrapping_add(c));
+                    S::prefetch(pixel.wrapping_add(if BF16 { c / 2 } else { c }));
                 }
             }
+            for i in 0..P * P {
+                S::prefetch_to_write(target.add(i * patch.pitch));
+                if twins {
+                    S::prefetch_to_write(target.add(patch.twin + i * patch.pitch));
+                }
+            }
+            // Columns first, then rows. Not zeroed: that would be a call of its own.
             let mut half = MaybeUninit::<[[S::V; P]; P]>::uninit();
             let half = half.as_mut_ptr().cast::<S::V>();
+            let mut twin = MaybeUninit::<[[S::V; P]; P]>::uninit();
+            let twin = twin.as_mut_ptr().cast::<S::V>();
             for x in 0..P {
-                let mut column = [S::zero(); P];
-                for (y, v) in column.iter_mut().enumerate() {
-                    *v = load_some::<S>(pixels[y * P + x].add(c), many);
-                    if SIGN > 0 {
-                        let other = load_some::<S>(second[y * P + x].add(c), many);
-                        *v = if SIGN == 1 {
-                            S::add(*v, other)
-                        } else {
-                            S::sub(*v, other)
+                let (mut column, mut second) = ([S::zero(); P], [S::zero(); P]);
+                for y in 0..P {
+                    let at = |plane: usize| {
+                        let pixel = planes[plane][y * P + x];
+                        match BF16 {
+                            false => load_some::<S>(pixel.add(c), many),
+                            true => S::load_bf16(pixel.cast::<u16>().add(c), many),
+                        }
+                    };
+                    column[y] = if mix(Mix::One) {
+                        at(0)
+                    } else if mix(Mix::Sum) {
+                        S::add(at(0), at(1))
+                    } else if mix(Mix::Difference) {
+                        S::sub(at(0), at(1))
+                    } else if mix(Mix::Edge) {
+                        six_edge::<S>(at(0), at(1), at(2))
+                    } else {
+                        let (point, other) = match mix(Mix::Near) {
+                            true => (NEAR, FAR_2),
+                            false => (FAR, NEAR_2),
                         };
-                    }
+                        let pair = six_pair::<S>([at(0), at(1), at(2), at(3)], point, other);
+                        second[y] = pair[1];
+                        pair[0]
+                    };
                 }
                 let column = input_axis::<S, P>(column);
                 for (y, v) in column.iter().enumerate() {
                     half.add(y * P + x).write(*v);
                 }
+                if twins {
+                    let second = input_axis::<S, P>(second);
+                    for (y, v) in second.iter().enumerate() {
+                        twin.add(y * P + x).write(*v);
+                    }
+                }
             }
             for y in 0..P {
                 let row = input_axis::<S, P>(half.add(y * P).cast::<[S::V; P]>().read());
                 for (x, v) in row.iter().enumerate() {
-                    S::store(patch.target.add((y * P + x) * patch.pitch + c), *v);
+                    S::store(target.add((y * P + x) * patch.pitch), *v);
+                }
+            }
+            if twins {
+                for y in 0..P {
+                    let row = input_axis::<S, P>(twin.add(y * P).cast::<[S::V; P]>().read());
+                    for (x, v) in row.iter().enumerate() {
+                        S::store(target.add(patch.twin + (y * P + x) * patch.pitch), *v);
+                    }
                 }
             }
             c += S::LANES;
+            target = target.add(S::LANES);
         }
+    }
+}
+
+/// Bᵀ of six points at 0 (of pixels 0, 2, 4) or at ∞ (of pixels 1, 3, 5).
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+unsafe fn six_edge<S: Simd>(a: S::V, b: S::V, c: S::V) -> S::V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let inner = S::fma(S::set(-(NEAR_2 + FAR_2)), b, c);
+        S::fma(S::set(NEAR_2 * FAR_2), a, inner)
+    }
+}
+
+/// Bᵀ of six points at ±`point` (of pixels 2, 4, 1, 3), where the other pair's square is `other`.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+unsafe fn six_pair<S: Simd>([d2, d4, d1, d3]: [S::V; 4], point: f32, other: f32) -> [S::V; 2] {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let even = S::fma(S::set(-other), d2, d4);
+        let odd = S::fma(S::set(-other), d1, d3);
+        [
+            S::fma(S::set(point), odd, even),
+            S::fma(S::set(-point), odd, even),
+        ]
     }
 }
 
@@ -247,19 +424,10 @@ unsafe fn input_axis<S: Simd, const P: usize>(d: [S::V; P]) -> [S::V; P] {
             v[2] = S::sub(d[2], d[1]);
             v[3] = S::sub(d[1], d[3]);
         } else {
-            let (minus_four, minus_five, four, two) =
-                (S::set(-4.0), S::set(-5.0), S::set(4.0), S::set(2.0));
-            let (a, b) = (
-                S::fma(minus_four, d[2], d[4]),
-                S::fma(minus_four, d[1], d[3]),
-            );
-            let (c, e) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
-            v[0] = S::fma(four, d[0], S::fma(minus_five, d[2], d[4]));
-            v[1] = S::add(a, b);
-            v[2] = S::sub(a, b);
-            v[3] = S::fma(two, e, c);
-            v[4] = S::fma(S::set(-2.0), e, c);
-            v[5] = S::fma(four, d[1], S::fma(minus_five, d[3], d[5]));
+            v[0] = six_edge::<S>(d[0], d[2], d[4]);
+            [v[1], v[2]] = six_pair::<S>([d[2], d[4], d[1], d[3]], NEAR, FAR_2);
+            [v[3], v[4]] = six_pair::<S>([d[2], d[4], d[1], d[3]], FAR, NEAR_2);
+            v[5] = six_edge::<S>(d[1], d[3], d[5]);
         }
     }
     v
@@ -270,8 +438,8 @@ pub(super) struct Output<'a> {
     /// The product's first pixel, and how far its `[depth][height][width]` pixels lie apart.
     pub product: *const f32,
     pub pitch: usize,
-    /// F(2) along the depth instead of nothing.
-    pub deep: bool,
+    /// The transform along the depth.
+    pub deep: Transform,
     pub channels: usize,
     /// Where the outputs `[depth][height][width]` go; null where a tile reaches over the map's border.
     pub pixels: &'a [*mut f32],
@@ -321,26 +489,37 @@ unsafe fn output_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>
     // SAFETY: the caller guarantees whole registers behind every pixel of the product and room behind every output.
     unsafe {
         let mut c = 0;
+        // Aᵀ along the depth: up to four planes.
+        let mut deep = MaybeUninit::<[[[S::V; P]; P]; 4]>::uninit();
+        let deep = deep.as_mut_ptr().cast::<S::V>();
         while c < tile.channels {
             let many = S::LANES.min(tile.channels - c);
-            for z in 0..if tile.deep { 2 } else { 1 } {
+            let place = |i: usize| tile.product.add(i * tile.pitch + c);
+            let at = |depth: usize, i: usize| S::load(place(depth * P * P + i));
+            for i in 0..P * P {
+                match tile.deep {
+                    Transform::Identity => break,
+                    Transform::F2 => {
+                        let m = [at(0, i), at(1, i), at(2, i), at(3, i)];
+                        let y = output_axis::<S, 4, 2>(m);
+                        (0..2).for_each(|z| deep.add(z * P * P + i).write(y[z]));
+                    }
+                    Transform::F3 | Transform::F4 => {
+                        let m = [at(0, i), at(1, i), at(2, i), at(3, i), at(4, i), at(5, i)];
+                        let y = output_axis::<S, 6, 4>(m);
+                        (0..4).for_each(|z| deep.add(z * P * P + i).write(y[z]));
+                    }
+                }
+            }
+            for z in 0..tile.deep.tile() {
                 let mut half = MaybeUninit::<[[S::V; P]; M]>::uninit();
                 let half = half.as_mut_ptr().cast::<S::V>();
                 for x in 0..P {
                     let mut column = [S::zero(); P];
                     for (y, v) in column.iter_mut().enumerate() {
-                        let place = tile.product.add((y * P + x) * tile.pitch + c);
-                        let at = |depth: usize| place.add(depth * P * P * tile.pitch);
-                        *v = match (tile.deep, z) {
-                            (false, _) => S::load(place),
-                            (true, 0) => {
-                                let sum = S::add(S::load(place), S::load(at(1)));
-                                S::add(sum, S::load(at(2)))
-                            }
-                            (true, _) => {
-                                let difference = S::sub(S::load(at(1)), S::load(at(2)));
-                                S::sub(difference, S::load(at(3)))
-                            }
+                        *v = match tile.deep {
+                            Transform::Identity => at(0, y * P + x),
+                            _ => deep.add((z * P + y) * P + x).read(),
                         };
                     }
                     let column = output_axis::<S, P, M>(column);
@@ -398,19 +577,21 @@ unsafe fn output_axis<S: Simd, const P: usize, const M: usize>(m: [S::V; P]) -> 
         if P == 4 {
             y[0] = S::add(S::add(m[0], m[1]), m[2]);
             y[1] = S::sub(S::sub(m[1], m[2]), m[3]);
-        } else if M == 3 {
-            let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-            let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            y[0] = S::add(S::add(m[0], a), c);
-            y[1] = S::fma(S::set(2.0), d, b);
-            y[2] = S::add(S::fma(S::set(4.0), c, a), m[5]);
         } else {
-            let (a, b) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-            let (c, d) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            y[0] = S::add(S::add(m[0], a), c);
-            y[1] = S::fma(S::set(2.0), d, b);
-            y[2] = S::fma(S::set(4.0), c, a);
-            y[3] = S::add(S::fma(S::set(8.0), d, b), m[5]);
+            let (near, far) = (S::add(m[1], m[2]), S::add(m[3], m[4]));
+            let (near_1, far_1) = (S::sub(m[1], m[2]), S::sub(m[3], m[4]));
+            // Σ point^power of both pairs.
+            let both = |power: i32, near: S::V, far: S::V, sum: S::V| {
+                let sum = S::fma(S::set(NEAR.powi(power)), near, sum);
+                S::fma(S::set(FAR.powi(power)), far, sum)
+            };
+            let zero = S::zero();
+            y[0] = S::add(S::add(m[0], near), far);
+            y[1] = both(1, near_1, far_1, zero);
+            y[2] = both(2, near, far, if M == 3 { m[5] } else { zero });
+            if M == 4 {
+                y[3] = both(3, near_1, far_1, m[5]);
+            }
         }
         y
     }

@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
                 for index in segment.blocks.clone() {
                     let block = &plan.blocks[index];
                     let spatial = self.trace.layers[block.layers[0].index].spatial;
-                    let raster = Raster::dense(self.batch, spatial, block.c_out);
+                    let raster = Raster::spread(self.batch, spatial, block.c_out);
                     self.stage(block.stage, |run| run.dense_block(index, &raster))?;
                     if index < plan.transitions.len() {
                         let target = match index + 1 == segment.blocks.end {
@@ -132,7 +132,7 @@ impl<'a> Run<'a> {
         let block = &self.predictor.plan.blocks[index];
         let spatial = self.trace.layers[block.layers[0].index].spatial;
         let from = Raster::dense(self.batch, spatial, block.c_in);
-        let to = Raster::dense(self.batch, spatial, block.c_out);
+        let to = Raster::spread(self.batch, spatial, block.c_out);
         let carried = &self.work.carry[0][samples.start * from.sample_pitch()..];
         let target = (&mut self.work.block[..], &to);
         norm::copy(block.c_in, (carried, &from), target)?;
@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
         let norm = stem.norm.as_ref().map(|n| self.predictor.affine(n));
         let pooled = stem.pool.and_then(|window| window.output(size).ok());
         let spatial = pooled.unwrap_or(size);
-        let block = Raster::dense(self.batch, spatial, plan.blocks[0].c_out);
+        let block = Raster::spread(self.batch, spatial, plan.blocks[0].c_out);
         let map = Raster::dense(self.batch, size, conv.c_out);
         let tiles = packed.tiles(conv, size).map(|weights| Stem {
             input: image,
@@ -293,14 +293,17 @@ impl<'a> Run<'a> {
         let work = &mut *self.work;
         let last = layer.last();
         let way = weights.last.way(last, raster.spatial);
-        // The bottleneck's raster, in pairs of bf16 for a direct convolution in bf16; tiles need no border.
-        let pairs = matches!(way, Way::DirectBf16(_));
+        // The bottleneck's raster, in pairs of bf16 where the convolution reads bf16; tiles need no border.
+        let pairs = weights.last.in_bf16;
         let channels = if pairs { last.c_in / 2 } else { last.c_in };
-        let mut inner = Raster::dense(self.batch, raster.spatial, channels);
-        if !matches!(way, Way::Tiles(_)) {
-            inner = inner.with_halo(last.window.padding);
+        let inner = if matches!(way, Way::Tiles(_)) {
+            Raster::spread(self.batch, raster.spatial, channels)
+        } else {
+            let inner = Raster::dense(self.batch, raster.spatial, channels);
+            let inner = inner.with_halo(last.window.padding);
             norm::clear_halo(&mut work.bottleneck, &inner)?;
-        }
+            inner
+        };
         let affine = self.predictor.affine(&layer.norm1);
         match (&layer.bottleneck, &weights.conv1) {
             (Some((norm2, _)), Some(panels)) => {
@@ -340,7 +343,11 @@ impl<'a> Run<'a> {
         let panels = match way {
             Way::Tiles(weights) => {
                 let source = (bottleneck, inner);
-                let convolution = Winograd { source, weights };
+                let convolution = Winograd {
+                    source,
+                    bf16: pairs,
+                    weights,
+                };
                 let started = self.profile.start(|| convolution.id());
                 convolution.run(&mut work.block, &new)?;
                 self.profile.end(started, made_by);
@@ -403,7 +410,7 @@ impl<'a> Run<'a> {
         let started = self.profile.start(|| after.id(&Store::Overwrite));
         match target {
             Target::Block => {
-                let next = Raster::dense(self.batch, spatial, plan.blocks[index + 1].c_out);
+                let next = Raster::spread(self.batch, spatial, plan.blocks[index + 1].c_out);
                 after.run(&mut work.block, &next, Store::Overwrite)?;
                 self.profile.end(started, layer + 2);
                 let found = &work.block;
@@ -427,7 +434,7 @@ impl<'a> Run<'a> {
         let packed = packed.classifier(&self.predictor.packer())?;
         let work = &mut *self.work;
         let linear = &plan.classifier;
-        let raster = Raster::dense(self.batch, spatial, linear.c_in);
+        let raster = Raster::spread(self.batch, spatial, linear.c_in);
         let affine = plan.final_norm.as_ref().map(|n| self.predictor.affine(n));
         if let (Some(norm), Some(affine)) = (&plan.final_norm, affine) {
             self.taps

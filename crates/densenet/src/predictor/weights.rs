@@ -215,12 +215,12 @@ impl Store {
 pub(super) struct SpatialWeights {
     /// As it is computed on the smallest maps.
     pub direct: Panels,
-    /// Whether it is computed in bf16 where it is computed directly: its map then holds pairs of channels.
-    in_bf16: bool,
+    /// Whether its map holds bf16, in pairs of channels; where it is computed directly, it is computed in bf16.
+    pub in_bf16: bool,
     /// Rounded to bf16, from the first run on whose maps ask for it.
     bf16: OnceLock<Panels>,
-    /// Transformed for tiles of 2 and of 4, from the first run on whose maps ask for it.
-    tiles: [OnceLock<WinogradWeights>; 2],
+    /// Transformed for each kind of tiles, from the first run on whose maps ask for it.
+    tiles: [OnceLock<WinogradWeights>; 3],
 }
 
 /// How a 3×3 or 3×3×3 convolution is computed.
@@ -243,7 +243,7 @@ impl SpatialWeights {
             direct: Panels::packed(isa, weight, conv.sizes(), Operand::Forward)?,
             in_bf16: dtype == Dtype::Bf16 && bottleneck && conv.c_in.is_multiple_of(2),
             bf16: OnceLock::new(),
-            tiles: [OnceLock::new(), OnceLock::new()],
+            tiles: Default::default(),
         })
     }
 

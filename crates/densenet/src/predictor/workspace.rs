@@ -57,12 +57,14 @@ impl Sizes {
         }
         for (i, block) in plan.blocks.iter().enumerate() {
             let spatial = trace.layers[block.layers[0].index].spatial;
-            let dense = |channels| Raster::dense(schedule.group(i), spatial, channels);
-            sizes.block = sizes.block.max(dense(block.c_out).len());
+            let group = schedule.group(i);
+            let spread = |channels| Raster::spread(group, spatial, channels).len();
+            sizes.block = sizes.block.max(spread(block.c_out));
             for layer in &block.layers {
                 let conv = layer.last();
-                let padded = dense(conv.c_in).with_halo(conv.window.padding);
-                sizes.bottleneck = sizes.bottleneck.max(padded.len());
+                let padded = Raster::dense(group, spatial, conv.c_in);
+                let padded = padded.with_halo(conv.window.padding).len();
+                sizes.bottleneck = sizes.bottleneck.max(padded).max(spread(conv.c_in));
             }
         }
         let last = schedule.group(plan.blocks.len() - 1);
