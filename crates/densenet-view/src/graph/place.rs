@@ -1,6 +1,7 @@
 //! A layered layout: every edge leads downwards, and what belongs together stands close.
 //!
-//! A node's layer is the longest path that leads to it. Within a layer nodes stand in the order of the mean place of what
+//! A node's layer is the longest path that leads to it; what depends on no input, such as a constant, stands just above its
+//! first reader. Within a layer nodes stand in the order of the mean place of what
 //! they read, and then as close to it as the neighbours allow. Linear in nodes and edges, up to sorting.
 
 use super::NodeFacts;
@@ -17,11 +18,19 @@ pub(super) fn place(nodes: &mut [NodeFacts], edges: &[[usize; 3]]) {
         before[to].push(from);
         after[from].push(to);
     }
-    let mut layers: Vec<Vec<usize>> = Vec::new();
+    let mut fed: Vec<bool> = nodes.iter().map(|node| node.role == "input").collect();
     for index in 0..nodes.len() {
         let above = before[index].iter().map(|&b| nodes[b].layer + 1).max();
-        let layer = above.unwrap_or(0);
-        nodes[index].layer = layer;
+        nodes[index].layer = above.unwrap_or(0);
+        fed[index] |= before[index].iter().any(|&b| fed[b]);
+    }
+    for index in (0..nodes.len()).rev().filter(|&index| !fed[index]) {
+        let below = after[index].iter().map(|&a| nodes[a].layer).min();
+        nodes[index].layer = below.map_or(nodes[index].layer, |below| below.saturating_sub(1));
+    }
+    let mut layers: Vec<Vec<usize>> = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let layer = node.layer;
         layers.resize_with(layers.len().max(layer + 1), Vec::new);
         layers[layer].push(index);
     }
@@ -95,12 +104,24 @@ mod tests {
             [4, 5, 0],
         ];
         let mut nodes = nodes(6);
+        nodes[0].role = "input";
         place(&mut nodes, &edges);
         let layers: Vec<_> = nodes.iter().map(|n| n.layer).collect();
         assert_eq!(layers, [0, 1, 1, 2, 2, 3]);
         assert!((nodes[1].x < nodes[2].x) == (nodes[4].x < nodes[3].x));
         assert!((nodes[1].x - nodes[2].x).abs() >= SPACING - 1e-3);
         assert!(nodes[5].x.abs() < 1e-6);
+    }
+
+    #[test]
+    fn constants_stand_above_their_readers() {
+        // 0 → 1 → 2 → 5, a constant 3 → 4 → 5, and 6, which nobody reads.
+        let edges = [[0, 1, 0], [1, 2, 0], [3, 4, 0], [2, 5, 0], [4, 5, 0]];
+        let mut nodes = nodes(7);
+        nodes[0].role = "input";
+        place(&mut nodes, &edges);
+        let layers: Vec<_> = nodes.iter().map(|n| n.layer).collect();
+        assert_eq!(layers, [0, 1, 2, 1, 2, 3, 0]);
     }
 
     #[test]
