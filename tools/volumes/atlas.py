@@ -42,7 +42,7 @@ OPTIONS = ["--spacing", "2", "--image-size", "28", "--fit", "crop", "--model", "
 
 def write(scan, data, middle, random, path):
     """One cube, turned and scaled as some scanner would have it."""
-    letters = [random.permutation(pair)[0] for pair in ("LR", "PA", "IS")]
+    letters = [random.permutation(list(pair))[0] for pair in ("LR", "PA", "IS")]
     code = "".join(random.permutation(letters))
     zooms = random.choice([1.0, 1.25, 1.5, 2.0], 3)
     turn = np.zeros((3, 3))
@@ -84,7 +84,7 @@ def main():
                 middle = np.array([random.uniform(*limits) for limits in ranges]) * [side, 1, 1]
                 write(scan, data, middle, random, folder / "cubes" / split / region / f"{i}.nii.gz")
     run = lambda *args: subprocess.run([program, *args], cwd=folder, check=True, capture_output=True, text=True)
-    found = json.loads(run("check", "cubes", *OPTIONS[:6], "--json").stdout)
+    found = json.loads(run("check", "cubes", *OPTIONS[:8], "--json").stdout)
     print(found["samples"], "cubes,", found["sizes"])
     begun = time.monotonic()
     run("train", "cubes", *OPTIONS, "--name", "atlas")

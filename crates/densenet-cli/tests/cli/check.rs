@@ -240,6 +240,14 @@ fn what_the_network_needs_is_checked() {
             "larger --batch-size",
         ],
     );
+    for (option, what) in [
+        ("--percentiles 5,1", "percentiles 5 to 1"),
+        ("--window 5,1", "a window from 5 to 1"),
+        ("--spacing 0", "spacing"),
+    ] {
+        let run = place.run(&format!("check scans {option}"));
+        run.fails(2, &[what, "give "]);
+    }
     // Options that contradict the data are an error of the command line.
     place
         .run("check scans --dims 2")

@@ -170,6 +170,7 @@ impl VolumeSteps {
         channels: usize,
         scale: Scale,
     ) -> Result<DecodedImage, DataError> {
+        self.validate()?;
         if image.channels() != channels || channels > MAX_CHANNELS {
             return Err(DataError::data(
                 "",
