@@ -56,10 +56,12 @@ pub fn load(path: &Path) -> Result<Model, Failure> {
         let ending = path.extension().unwrap_or_default();
         endings.iter().any(|e| ending.eq_ignore_ascii_case(e)) && path.is_file()
     };
-    let foreign = match () {
-        () if named(&["pth", "pt"]) => Some("a PyTorch file"),
-        () if named(&["onnx"]) => Some("an ONNX file"),
-        () => None,
+    let foreign = if named(&["pth", "pt"]) {
+        Some("a PyTorch file")
+    } else if named(&["onnx"]) {
+        Some("an ONNX file")
+    } else {
+        None
     };
     if let Some(kind) = foreign {
         return Err(Failure::new(
