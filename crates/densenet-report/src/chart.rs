@@ -33,9 +33,11 @@ pub struct Chart {
 /// How an axis runs.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Scale {
-    /// From the least to the greatest value.
+    /// From 0, or from the least value where that is far above.
     #[default]
     Linear,
+    /// From 0 upwards, however close to each other the values are.
+    Amount,
     /// From 0, or from the least value where that is far above, in per cent of 1.
     Percent,
     /// From 0 to 1.

@@ -32,7 +32,7 @@ impl Sweep {
                 h1 { (self.title) }
                 p.status { (self.verdict) }
             }
-            section { (figure(&self.chart)) }
+            section.one { (figure(&self.chart)) }
             section { h2 { "Facts" } (facts(&self.facts)) }
         };
         page(

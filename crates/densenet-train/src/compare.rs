@@ -82,8 +82,8 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Keys that say where a run lies, not what it is.
-const PLACES: [&str; 2] = ["out", "name"];
+/// Keys that say where a run lies and what listens, not what it is.
+const PLACES: [&str; 3] = ["out", "name", "tensorboard"];
 
 /// Reads the folders of runs and lays them side by side.
 ///
@@ -103,6 +103,12 @@ pub fn compare(folders: &[PathBuf]) -> Result<Comparison, TrainError> {
     data.dedup();
     if data.len() > 1 {
         notes.push("The runs are not all on the same data or the same splits: their scores may not be comparable.".to_string());
+    }
+    if runs
+        .windows(2)
+        .any(|w| w.first().map(|r| &r.split) != w.get(1).map(|r| &r.split))
+    {
+        notes.push("The scores are not all of the same split: do not compare them.".to_string());
     }
     for run in runs.iter().filter(|r| r.complete == Some(false)) {
         notes.push(format!("{} is not complete.", run.name));

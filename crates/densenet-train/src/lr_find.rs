@@ -213,9 +213,12 @@ impl LrSweep {
     /// What to do with it, in a sentence.
     pub fn verdict(&self) -> String {
         match (self.suggestion, self.diverged_at) {
-            (Some(lr), Some(_)) => format!("Train with --lr {lr:.1e} as the highest rate."),
+            (Some(lr), Some(_)) => {
+                format!("Train with --lr {} as the highest rate.", rounded(lr))
+            }
             (Some(lr), None) => format!(
-                "Train with --lr {lr:.1e} as the highest rate; the loss never exploded, so a wider range (--to) may show a higher one."
+                "Train with --lr {} as the highest rate; the loss never exploded, so a wider range (--to) may show a higher one.",
+                rounded(lr)
             ),
             (None, _) => {
                 "The loss did not fall at any rate: look at the data and its labels, or try more --steps.".into()
@@ -270,7 +273,7 @@ impl LrSweep {
         };
         Chart {
             x: Scale::Log,
-            mark: self.suggestion.map(|lr| (lr, format!("{lr:.1e}"))),
+            mark: self.suggestion.map(|lr| (lr, rounded(lr))),
             ..Chart::new(
                 "Loss",
                 "learning rate",
@@ -281,6 +284,13 @@ impl LrSweep {
             )
         }
     }
+}
+
+/// A rate to type: two significant digits.
+fn rounded(lr: f64) -> String {
+    format!("{lr:.1e}")
+        .parse::<f64>()
+        .map_or_else(|_| lr.to_string(), |lr| lr.to_string())
 }
 
 #[cfg(test)]
@@ -294,6 +304,12 @@ mod tests {
         assert!((options.rate(99) - 10.0).abs() < 1e-9);
         let factor = options.rate(1) / options.rate(0);
         assert!((options.rate(50) / options.rate(49) - factor).abs() < 1e-9);
+    }
+
+    #[test]
+    fn rates_are_easy_to_type() {
+        let texts = [0.11449, 1.0, 2.78e-5, 3.04].map(rounded);
+        assert_eq!(texts, ["0.11", "1", "0.000028", "3"]);
     }
 
     #[test]

@@ -40,9 +40,10 @@ impl Axis {
                     (low, high) = (low - 1.0, high + 1.0);
                 }
             }
-            Scale::Linear | Scale::Percent => {
+            Scale::Linear | Scale::Amount | Scale::Percent => {
                 // Lines that stay above half of their height need no axis down to 0.
-                if low >= 0.0 && low < 0.5 * high {
+                let near = low < 0.5 * high || scale == Scale::Amount;
+                if low >= 0.0 && near {
                     low = 0.0;
                 }
                 if low == high {
@@ -159,6 +160,7 @@ mod tests {
             names(Scale::Percent, &[0.91, 0.994]),
             ["90 %", "92 %", "94 %", "96 %", "98 %", "100 %"]
         );
+        assert_eq!(names(Scale::Amount, &[74.0, 76.0])[0], "0");
         assert_eq!(names(Scale::Count, &[1.0, 4.0]), ["1", "2", "3", "4"]);
         assert_eq!(names(Scale::Log, &[1e-7, 10.0]).first().unwrap(), "1e-7");
         assert_eq!(names(Scale::Log, &[0.03, 0.1]), ["0.05", "0.1"]);
@@ -169,6 +171,7 @@ mod tests {
     fn whatever_the_values_there_is_an_axis() {
         for scale in [
             Scale::Linear,
+            Scale::Amount,
             Scale::Percent,
             Scale::Unit,
             Scale::Log,

@@ -98,7 +98,8 @@ pub(super) fn page(comparison: &Comparison) -> page::Comparison {
 /// The best value of a column with a direction, where there are several.
 fn best(runs: &[RunRecord], column: &Column) -> Option<f64> {
     let known: Vec<f64> = runs.iter().filter_map(column.1).collect();
-    if known.len() < 2 {
+    let first = runs.first().map(|r| &r.split);
+    if known.len() < 2 || runs.iter().any(|r| Some(&r.split) != first) {
         return None;
     }
     match column.3? {

@@ -204,7 +204,7 @@ fn curves(training: &Training<'_>) -> Vec<Chart> {
         mark: None,
         ..chart(
             "Samples per second",
-            Scale::Linear,
+            Scale::Amount,
             vec![Series::new("training", Tone::Main, points)],
         )
     });

@@ -52,7 +52,8 @@ fn described(intervals: &Intervals) -> String {
     };
     format!(
         "Below each score: where the middle {:.0} % of {} bootstrap resamples lie, drawing {unit} with replacement. \
-         It says how much the score would vary with other samples of the same kind, not with another training.",
+         It says how much the score would vary with other samples of the same kind, not with another training. Of a few samples, \
+         or where all are right, a bootstrap sees no spread: there the intervals are too narrow.",
         100.0 * intervals.level,
         intervals.resamples
     )
