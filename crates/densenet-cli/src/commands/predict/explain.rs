@@ -162,7 +162,9 @@ fn class(member: &Member, name: &str) -> Result<usize, Failure> {
     };
     named.or_else(numbered).ok_or_else(|| {
         let names = member.classes.iter().map(String::as_str);
-        let hint = match densenet_spec::closest(name, names) {
+        let likely = densenet_spec::closest(name, names);
+        // Every number is close to some other one.
+        let hint = match likely.filter(|_| name.parse::<usize>().is_err()) {
             Some(likely) => format!("did you mean {likely}?"),
             None => format!(
                 "give a name as in the model file, or a number from 0 to {}",
