@@ -64,6 +64,6 @@ pub use import::{
 };
 pub use initialize::{InitMode, initialize};
 pub use mismatch::{Mismatch, Misshaped};
-pub use model::Model;
+pub use model::{Model, OpenModel};
 pub use raw::RawWeights;
 pub use tensor::{StateDict, Tensor};

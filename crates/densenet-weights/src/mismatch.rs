@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use densenet_spec::Architecture;
+use densenet_spec::{Architecture, Parameter};
 
-use crate::{StateDict, error::printable};
+use crate::{StateDict, Tensor, error::printable};
 
 /// The differences between the tensors a network needs and those a file holds.
 ///
@@ -36,15 +36,30 @@ const SHOWN: usize = 5;
 impl Mismatch {
     /// Compares a state dict with an architecture, name by name and shape by shape.
     pub fn between(architecture: &Architecture, state: &StateDict) -> Self {
+        Self::unless(architecture, state, |tensor, parameter| {
+            tensor.shape == parameter.shape && tensor.len() == parameter.len()
+        })
+    }
+
+    /// [`Mismatch::between`] by shapes alone, where the elements are not in memory.
+    pub(crate) fn between_shapes(architecture: &Architecture, state: &StateDict) -> Self {
+        Self::unless(architecture, state, |tensor, parameter| {
+            tensor.shape == parameter.shape
+        })
+    }
+
+    fn unless(
+        architecture: &Architecture,
+        state: &StateDict,
+        fits: impl Fn(&Tensor, &Parameter) -> bool,
+    ) -> Self {
         let mut mismatch = Mismatch::default();
         let mut needed = std::collections::HashSet::new();
         for parameter in architecture.parameters() {
             needed.insert(parameter.name.as_str());
             match state.get(&parameter.name) {
                 None => mismatch.missing.push(parameter.name.clone()),
-                Some(tensor)
-                    if tensor.shape != parameter.shape || tensor.len() != parameter.len() =>
-                {
+                Some(tensor) if !fits(tensor, parameter) => {
                     mismatch.misshaped.push(Misshaped {
                         name: parameter.name.clone(),
                         expected: parameter.shape.clone(),

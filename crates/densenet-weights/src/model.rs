@@ -1,6 +1,8 @@
 //! The model file: tensors, configuration, classes, preprocessing and provenance in one `.safetensors`.
 
-use std::{io::Read, path::Path};
+mod open;
+
+use std::{collections::BTreeMap, io::Read, path::Path};
 
 use densenet_spec::{Architecture, DenseNetConfig, Op};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use crate::{
     raw::{COUNTER, Item},
     safetensors,
 };
+
+pub use open::OpenModel;
 
 /// A network with everything needed to run it.
 ///
@@ -83,8 +87,16 @@ impl Model {
     /// `Problem::Config`, `Problem::Mismatch`, `Problem::NonFinite`, or `Problem::Malformed` where the number of class
     /// names is not `num_classes`.
     pub fn check(&self) -> Result<Architecture, WeightsError> {
+        self.check_by(Mismatch::between)
+    }
+
+    /// [`Model::check`], with a way to compare tensors.
+    fn check_by(
+        &self,
+        compare: fn(&Architecture, &StateDict) -> Mismatch,
+    ) -> Result<Architecture, WeightsError> {
         let architecture = Architecture::new(&self.config).map_err(Problem::Config)?;
-        let mismatch = Mismatch::between(&architecture, &self.state);
+        let mismatch = compare(&architecture, &self.state);
         if !mismatch.is_empty() {
             return Err(Problem::Mismatch(Box::new(mismatch)).into());
         }
@@ -123,7 +135,27 @@ impl Model {
 
     /// A model file's content, verified.
     pub(crate) fn from_raw(raw: RawWeights) -> Result<Self, WeightsError> {
-        let Some(text) = raw.metadata.get(DOCUMENT) else {
+        let (text, mut model) = Model::described(&raw.metadata, raw.tensors.len())?;
+        let stored_digest = raw.metadata.get(DIGEST).cloned();
+        model.state = raw.tensors;
+        let architecture = model.check()?;
+        model.state = in_order(&architecture, model.state);
+        model.check_counters(&architecture, &raw.counters)?;
+        let mut digest = ModelDigest::new(&text);
+        for (name, item) in model.items(&architecture) {
+            digest.add(&name, &item);
+        }
+        digest.check(stored_digest.as_deref())?;
+        Ok(model)
+    }
+
+    /// The document in a file's metadata, and the model that it describes, as yet without weights. `tensors` is how many
+    /// the file holds.
+    fn described(
+        metadata: &BTreeMap<String, String>,
+        tensors: usize,
+    ) -> Result<(String, Self), WeightsError> {
+        let Some(text) = metadata.get(DOCUMENT) else {
             return Err(unsupported(
                 "it holds tensors but no DenseNet configuration",
                 "turn it into a model with `densenet import FILE -o MODEL`",
@@ -133,38 +165,21 @@ impl Model {
         let config = document.config.complete().map_err(Problem::Config)?;
         // Spelling out a network costs memory; one that the file cannot possibly hold is not spelled out.
         let layers: usize = config.block_config.iter().sum();
-        if layers > raw.tensors.len() {
+        if layers > tensors {
             return Err(malformed(
                 Format::Model,
-                format!(
-                    "its configuration has {layers} dense layers, its tensors are {}",
-                    raw.tensors.len()
-                ),
+                format!("its configuration has {layers} dense layers, its tensors are {tensors}"),
             ));
         }
-        let stored_digest = raw.metadata.get(DIGEST).cloned();
-        let text = text.clone();
-        let RawWeights {
-            tensors, counters, ..
-        } = raw;
-        let mut model = Model {
+        let model = Model {
             config,
-            state: tensors,
+            state: StateDict::new(),
             classes: document.classes,
             preprocessing: document.preprocessing,
             provenance: document.provenance,
             num_batches_tracked: document.num_batches_tracked,
         };
-        let architecture = model.check()?;
-        model.state = in_order(&architecture, model.state);
-        model.check_counters(&architecture, &counters)?;
-        if stored_digest.as_deref() != Some(&digest(&text, &model.items(&architecture))) {
-            return Err(malformed(
-                Format::Model,
-                "its content does not have the SHA-256 that was stored with it",
-            ));
-        }
-        Ok(model)
+        Ok((text.clone(), model))
     }
 
     /// Writes the model file at `path`, atomically ([`atomic::write`]).
@@ -184,9 +199,13 @@ impl Model {
         };
         let text = serde_json::to_string(&document)
             .map_err(|error| malformed(Format::Model, error.to_string()).at(path))?;
+        let mut digest = ModelDigest::new(&text);
+        for (name, item) in &items {
+            digest.add(name, item);
+        }
         let metadata = [
             ("format", "pt".to_string()),
-            (DIGEST, digest(&text, &items)),
+            (DIGEST, digest.finish()),
             (DOCUMENT, text),
         ];
         atomic::write(path, |out| safetensors::write(out, &items, &metadata))
@@ -281,30 +300,49 @@ fn in_order(architecture: &Architecture, state: StateDict) -> StateDict {
         .collect()
 }
 
-/// SHA-256, in hexadecimal, of the document and every tensor's name, shape and bytes, each with its length in front.
-fn digest(document: &str, items: &[(String, Item<'_>)]) -> String {
-    let mut hash = Sha256::new();
-    let text = |hash: &mut Sha256, text: &str| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    text(&mut hash, document);
-    for (name, item) in items {
-        text(&mut hash, name);
-        hash.update((item.shape().len() as u64).to_le_bytes());
+/// SHA-256 of the document and every tensor's name, shape and bytes, each with its length in front.
+struct ModelDigest(Sha256);
+
+impl ModelDigest {
+    fn new(document: &str) -> Self {
+        let mut digest = ModelDigest(Sha256::new());
+        digest.text(document);
+        digest
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    fn add(&mut self, name: &str, item: &Item<'_>) {
+        self.text(name);
+        self.0.update((item.shape().len() as u64).to_le_bytes());
         for &size in item.shape() {
-            hash.update((size as u64).to_le_bytes());
+            self.0.update((size as u64).to_le_bytes());
         }
         let done: Result<(), std::convert::Infallible> = item.for_each_piece(|piece| {
-            hash.update(piece);
+            self.0.update(piece);
             Ok(())
         });
         let Ok(()) = done;
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+
+    /// In hexadecimal.
+    fn finish(self) -> String {
+        let bytes = self.0.finalize();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn check(self, stored: Option<&str>) -> Result<(), WeightsError> {
+        if stored == Some(self.finish().as_str()) {
+            return Ok(());
+        }
+        Err(malformed(
+            Format::Model,
+            "its content does not have the SHA-256 that was stored with it",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -425,7 +463,11 @@ mod tests {
         let (_folder, path) = saved(&model);
         let good = crate::safetensors::read(&path).unwrap().metadata;
         let loaded = |text: String| {
-            let metadata = [(DIGEST, digest(&text, &items)), (DOCUMENT, text)];
+            let mut digest = ModelDigest::new(&text);
+            for (name, item) in &items {
+                digest.add(name, item);
+            }
+            let metadata = [(DIGEST, digest.finish()), (DOCUMENT, text)];
             let mut bytes = Vec::new();
             crate::safetensors::write(&mut bytes, &items, &metadata).unwrap();
             Model::read_from(&mut bytes.as_slice(), bytes.len() as u64)

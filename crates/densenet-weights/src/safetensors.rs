@@ -9,6 +9,8 @@ mod header;
 mod read;
 mod write;
 
+pub(crate) use header::Info;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS};
+pub(crate) use read::{counter, floats, header, reading};
 pub use read::{read, read_from};
 pub(crate) use write::write;

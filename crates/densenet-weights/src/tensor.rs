@@ -38,6 +38,19 @@ impl Tensor {
         }
     }
 
+    /// Checks that every element is finite; `name` is for the message.
+    pub(crate) fn check_finite(&self, name: &str) -> Result<(), WeightsError> {
+        match self.data.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(Problem::NonFinite {
+                tensor: crate::error::printable(name),
+                index,
+                value: self.data[index],
+            }
+            .into()),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.data.len()
@@ -139,17 +152,8 @@ impl StateDict {
     /// # Errors
     /// `Problem::NonFinite` with the first tensor and element.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
-        for (name, tensor) in self.iter() {
-            if let Some(index) = tensor.data.iter().position(|value| !value.is_finite()) {
-                return Err(Problem::NonFinite {
-                    tensor: crate::error::printable(name),
-                    index,
-                    value: tensor.data[index],
-                }
-                .into());
-            }
-        }
-        Ok(())
+        self.iter()
+            .try_for_each(|(name, tensor)| tensor.check_finite(name))
     }
 }
 

@@ -48,4 +48,6 @@ pub use error::NetworkError;
 pub use input::Input;
 pub use network::{Network, NetworkOptions};
 pub use parameters::ParameterView;
-pub use predictor::{Dtype, Feature, KernelTime, Output, Predictor, PredictorOptions, StageTime};
+pub use predictor::{
+    Dtype, Feature, KernelTime, Output, Predictor, PredictorOptions, StageTime, Weights,
+};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use densenet_spec::{Architecture, Op, Parameter, ParameterKind, StageKind, physical_channels};
 use densenet_weights::{StateDict, Tensor};
 
-use crate::NetworkError;
+use crate::{NetworkError, Weights};
 
 /// Where a learned parameter lies in the flat parameter arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,43 +144,34 @@ impl Entry {
     /// # Errors
     /// It is missing or misshaped.
     pub(crate) fn load(&self, state: &StateDict, target: &mut [f32]) -> Result<(), NetworkError> {
-        let tensor = state.get(&self.parameter.name);
-        let fits = |t: &&Tensor| self.fits(t);
-        let tensor = tensor.filter(fits).ok_or_else(|| self.misfit(state))?;
-        self.layout.visit(target.len(), |ours, theirs| {
-            target[ours] = tensor.data[theirs]
-        });
-        Ok(())
+        self.arrange(state.get(&self.parameter.name), target)
     }
 
-    /// [`Entry::loaded`], leaving the tensor in the state dict without its values.
+    /// [`Entry::loaded`] of a tensor that is taken out of its source for good.
     ///
     /// # Errors
-    /// As [`Entry::load`].
-    pub(crate) fn take(&self, state: &mut StateDict) -> Result<Vec<f32>, NetworkError> {
-        let Some(tensor) = state.get_mut(&self.parameter.name).filter(|t| self.fits(t)) else {
-            return Err(self.misfit(state));
-        };
-        let theirs = std::mem::take(&mut tensor.data);
-        let mut values = vec![0.0; theirs.len()];
-        self.layout
-            .visit(values.len(), |ours, place| values[ours] = theirs[place]);
+    /// As [`Entry::load`], or what keeps the source from giving it.
+    pub(crate) fn take(&self, source: &mut dyn Weights) -> Result<Vec<f32>, NetworkError> {
+        let tensor = source.take(&self.parameter.name)?;
+        let mut values = vec![0.0; self.parameter.len()];
+        self.arrange(tensor.as_ref(), &mut values)?;
         Ok(values)
     }
 
-    fn fits(&self, tensor: &Tensor) -> bool {
-        tensor.shape == self.parameter.shape && tensor.data.len() == self.parameter.len()
-    }
-
-    fn misfit(&self, state: &StateDict) -> NetworkError {
+    fn arrange(&self, tensor: Option<&Tensor>, target: &mut [f32]) -> Result<(), NetworkError> {
         let Parameter { name, shape, .. } = &self.parameter;
-        NetworkError::Tensor {
-            name: name.clone(),
-            expected: shape.clone(),
-            found: state
-                .get(name)
-                .map_or("none".into(), |t| format!("{:?}", t.shape)),
-        }
+        let fits = |t: &&Tensor| t.shape == *shape && t.data.len() == self.parameter.len();
+        let Some(fitting) = tensor.filter(fits) else {
+            return Err(NetworkError::Tensor {
+                name: name.clone(),
+                expected: shape.clone(),
+                found: tensor.map_or("none".into(), |t| format!("{:?}", t.shape)),
+            });
+        };
+        self.layout.visit(target.len(), |ours, theirs| {
+            target[ours] = fitting.data[theirs]
+        });
+        Ok(())
     }
 
     /// [`Entry::load`] into memory of its own.

@@ -3,6 +3,7 @@
 mod profile;
 mod run;
 mod schedule;
+mod source;
 mod taps;
 mod weights;
 mod workspace;
@@ -21,6 +22,7 @@ use crate::{
 };
 use run::Run;
 pub(crate) use schedule::Schedule;
+pub use source::Weights;
 use taps::Taps;
 use weights::Packer;
 pub(crate) use workspace::Sizes;
@@ -154,21 +156,22 @@ impl Predictor {
     /// As [`Predictor::new`] and [`Predictor::run_with_taps`].
     pub fn run_once(
         config: &DenseNetConfig,
-        state: StateDict,
+        weights: impl Weights + 'static,
         options: &PredictorOptions,
         input: Input<'_>,
         taps: &[&str],
     ) -> Result<Output, NetworkError> {
         if input.batch != 1 {
             // Early layers see a batch a few samples at a time, so they need their weights again.
+            let state = weights.all()?;
             let predictor = Self::with_options(config, &state, options)?;
             drop(state);
             return predictor.run_with_taps(input, taps);
         }
         let plan = Plan::new(config)?;
-        let none = weights::Store::Once(Mutex::new(StateDict::new()));
-        let mut predictor = Self::assemble(plan, none, &state, options)?;
-        predictor.weights = weights::Store::Once(Mutex::new(state));
+        let none = weights::Store::Once(Mutex::new(Box::new(StateDict::new())));
+        let mut predictor = Self::assemble(plan, none, weights.vectors(), options)?;
+        predictor.weights = weights::Store::Once(Mutex::new(Box::new(weights)));
         predictor.run_with_taps(input, taps)
     }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use densenet::{Input, Predictor};
 use densenet_data::npy;
 use densenet_spec::{Architecture, Named, Op};
-use densenet_weights::{Model, atomic};
+use densenet_weights::atomic;
 
 use crate::{
     failure::{DATA, Failure, NON_FINITE},
@@ -82,8 +82,9 @@ impl Infer {
     /// are not finite.
     pub fn run(self) -> Result<(), Failure> {
         self.run.prepare()?;
-        let model = model::load(&self.model)?;
-        let architecture = Architecture::new(&model.config)?;
+        let model = model::open(&self.model)?;
+        let config = model.config().clone();
+        let architecture = Architecture::new(&config)?;
         let flat = self
             .tap
             .iter()
@@ -92,21 +93,20 @@ impl Infer {
         let array = npy::read(&self.input)?;
         let place =
             |what: String| Failure::new(DATA, format_args!("{}: {what}", self.input.display()));
-        let input = layout::from_array(&array, &model.config).map_err(place)?;
+        let input = layout::from_array(&array, &config).map_err(place)?;
         drop(array);
         architecture
             .trace(input.spatial)
             .map_err(|error| place(format!("{} — give a larger one", error.reason)))?;
         self.finite("a number of the input", &input.data)?;
         let layers: Vec<&str> = self.tap.iter().map(|tap| tap.layer.as_str()).collect();
-        let Model { config, state, .. } = model;
         let input = Input {
             data: &input.data,
             batch: input.batch,
             spatial: input.spatial,
         };
         let options = self.dtype.options()?;
-        let result = Predictor::run_once(&config, state, &options, input, &layers)?;
+        let result = Predictor::run_once(&config, model, &options, input, &layers)?;
         self.finite("a logit", &result.logits)?;
         for ((tap, feature), flat) in self.tap.iter().zip(&result.taps).zip(flat) {
             let mut array = layout::to_array(feature.shape, &feature.data, &config);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use densenet_spec::{PRESETS, Preset, closest};
 
-use densenet_weights::Model;
+use densenet_weights::{Model, OpenModel};
 
 use crate::failure::{Failure, IO, MODEL};
 
@@ -52,6 +52,21 @@ impl Source {
 /// # Errors
 /// Whatever is wrong with the file; PyTorch's and ONNX files are told apart from damaged ones.
 pub fn load(path: &Path) -> Result<Model, Failure> {
+    no_other_kind(path)?;
+    Ok(Model::load(path)?)
+}
+
+/// Opens a model file, leaving its kernels there until they are needed.
+///
+/// # Errors
+/// As [`load`].
+pub fn open(path: &Path) -> Result<OpenModel, Failure> {
+    no_other_kind(path)?;
+    Ok(OpenModel::open(path)?)
+}
+
+/// Refuses files whose names say that they are something else.
+fn no_other_kind(path: &Path) -> Result<(), Failure> {
     let named = |endings: &[&str]| {
         let ending = path.extension().unwrap_or_default();
         endings.iter().any(|e| ending.eq_ignore_ascii_case(e)) && path.is_file()
@@ -72,7 +87,7 @@ pub fn load(path: &Path) -> Result<Model, Failure> {
             ),
         ));
     }
-    Ok(Model::load(path)?)
+    Ok(())
 }
 
 /// `densenet121`, `densenet161`, … for help texts.

@@ -8,6 +8,7 @@ use serde::{
 };
 
 use crate::{
+    RawWeights,
     dtype::DType,
     error::{Format, Problem, WeightsError, malformed, printable, unsupported},
     tensor::element_count,
@@ -22,20 +23,31 @@ const MAX_RANK: usize = 8;
 
 /// A checked header.
 #[derive(Debug, Default)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// In the order of their bytes, without gap or overlap.
-    pub(super) tensors: Vec<Info>,
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(crate) tensors: Vec<Info>,
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// One tensor's place and format.
 #[derive(Debug)]
-pub(super) struct Info {
-    pub(super) name: String,
-    pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Info {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
     /// Number of elements.
-    pub(super) count: usize,
+    pub(crate) count: usize,
+}
+
+impl Info {
+    pub(crate) fn len_bytes(&self) -> u64 {
+        (self.count * self.dtype.size_bytes()) as u64
+    }
+
+    /// As [`RawWeights::is_counter`].
+    pub(crate) fn is_counter(&self) -> Result<bool, WeightsError> {
+        RawWeights::is_counter(&self.name, self.dtype, &self.shape)
+    }
 }
 
 impl Header {

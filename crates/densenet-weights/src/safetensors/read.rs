@@ -29,6 +29,36 @@ pub fn read(path: &Path) -> Result<RawWeights, WeightsError> {
 /// # Errors
 /// As [`read`], without a path.
 pub fn read_from(reader: &mut impl Read, length: u64) -> Result<RawWeights, WeightsError> {
+    let (header, _) = header(reader, length)?;
+    let mut weights = RawWeights {
+        metadata: header.metadata,
+        ..RawWeights::default()
+    };
+    let mut converted = BTreeMap::new();
+    for info in header.tensors {
+        if info.is_counter()? {
+            let value = counter(reader)?;
+            weights.counters.push((info.name, value));
+            continue;
+        }
+        if info.dtype != DType::F32 {
+            *converted.entry(info.dtype.name()).or_default() += 1;
+        }
+        let data = floats(reader, &info)?;
+        weights.tensors.insert(
+            info.name,
+            Tensor {
+                shape: info.shape,
+                data,
+            },
+        );
+    }
+    weights.note_conversions(&converted);
+    Ok(weights)
+}
+
+/// The header of a file of `length` bytes, and where the tensors' bytes begin.
+pub(crate) fn header(reader: &mut impl Read, length: u64) -> Result<(Header, u64), WeightsError> {
     if length < 8 {
         return Err(malformed(
             Format::Safetensors,
@@ -48,40 +78,18 @@ pub fn read_from(reader: &mut impl Read, length: u64) -> Result<RawWeights, Weig
     let mut json = vec![0; header_bytes as usize];
     reader.read_exact(&mut json).map_err(reading)?;
     let header = Header::parse(&json, length - 8 - header_bytes)?;
-    drop(json);
+    Ok((header, 8 + header_bytes))
+}
 
-    let mut weights = RawWeights {
-        metadata: header.metadata,
-        ..RawWeights::default()
-    };
-    let mut converted = BTreeMap::new();
-    for info in header.tensors {
-        if RawWeights::is_counter(&info.name, info.dtype, &info.shape)? {
-            let mut value = [0; 8];
-            reader.read_exact(&mut value).map_err(reading)?;
-            weights
-                .counters
-                .push((info.name, i64::from_le_bytes(value)));
-            continue;
-        }
-        if info.dtype != DType::F32 {
-            *converted.entry(info.dtype.name()).or_default() += 1;
-        }
-        let data = floats(reader, &info)?;
-        weights.tensors.insert(
-            info.name,
-            Tensor {
-                shape: info.shape,
-                data,
-            },
-        );
-    }
-    weights.note_conversions(&converted);
-    Ok(weights)
+/// A step counter.
+pub(crate) fn counter(reader: &mut impl Read) -> Result<i64, WeightsError> {
+    let mut value = [0; 8];
+    reader.read_exact(&mut value).map_err(reading)?;
+    Ok(i64::from_le_bytes(value))
 }
 
 /// One tensor's elements; the header's check has bounded their number by the file's length.
-fn floats(reader: &mut impl Read, info: &Info) -> Result<Vec<f32>, WeightsError> {
+pub(crate) fn floats(reader: &mut impl Read, info: &Info) -> Result<Vec<f32>, WeightsError> {
     let mut data = Vec::with_capacity(info.count);
     let mut left = info.count * info.dtype.size_bytes();
     let mut piece = vec![0; left.min(PIECE_BYTES)];
@@ -97,7 +105,7 @@ fn floats(reader: &mut impl Read, info: &Info) -> Result<Vec<f32>, WeightsError>
 /// A multiple of every element size.
 const PIECE_BYTES: usize = 64 * 1024;
 
-fn reading(cause: std::io::Error) -> WeightsError {
+pub(crate) fn reading(cause: std::io::Error) -> WeightsError {
     Problem::Io {
         action: "read",
         cause,

@@ -16,7 +16,7 @@ use super::workspace;
 use super::{
     KernelTime, Predictor, Schedule, Taps, Workspace,
     profile::Profile,
-    weights::{LayerWeights, Way},
+    weights::{LayerWeights, Store as Weighing, Way},
 };
 use crate::{Input, NetworkError, plan::DenseLayer};
 
@@ -88,6 +88,11 @@ impl<'a> Run<'a> {
                         ..input
                     };
                     self.stage(0, |run| run.stem(group))?;
+                    if matches!(self.predictor.weights, Weighing::Once(_)) {
+                        // There is no next run that would need them.
+                        self.work.image = Buffer::default();
+                        self.work.map = Buffer::default();
+                    }
                 } else {
                     self.pick_up(segment.blocks.start, &samples)?;
                 }

@@ -10,7 +10,7 @@ use densenet_kernels::{
 use densenet_weights::StateDict;
 use rayon::prelude::*;
 
-use super::{Dtype, PredictorOptions};
+use super::{Dtype, PredictorOptions, Weights};
 use crate::{
     NetworkError,
     parameters::Entry,
@@ -37,8 +37,8 @@ pub(super) struct LayerWeights {
 pub(super) enum Store {
     /// Packed for any number of runs.
     Kept(Box<Packed>),
-    /// As they were loaded: each is packed when a single run needs it, and gone afterwards.
-    Once(Mutex<StateDict>),
+    /// At their source: each is read and packed when a single run needs it, and gone afterwards.
+    Once(Mutex<Box<dyn Weights>>),
 }
 
 /// A weight that is kept, or one that was made for this moment.
@@ -87,9 +87,13 @@ impl Packer<'_> {
     }
 
     /// A parameter, taken out of the state dict.
-    fn take(&self, state: &Mutex<StateDict>, parameter: usize) -> Result<Vec<f32>, NetworkError> {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.entry(parameter).take(&mut state)
+    fn take(
+        &self,
+        source: &Mutex<Box<dyn Weights>>,
+        parameter: usize,
+    ) -> Result<Vec<f32>, NetworkError> {
+        let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+        self.entry(parameter).take(&mut **source)
     }
 
     fn layer(
