@@ -6,235 +6,28 @@
 //!
 //! Tiles are of 2 because those of 4 would cost the gradients four more bits (docs/numerics.md).
 
-use std::{mem::MaybeUninit, ops::Range, ptr};
+mod store;
+mod weights;
+
+use std::{ops::Range, ptr};
 
 use densenet_spec::Window;
 
 use super::{
     WinogradWeights,
     pairs::{Grid, Input, PLANE, transform_input},
-    product::Weight,
 };
 use crate::{
-    Buffer, Isa, KernelError, Operand, Raster,
+    KernelError, Raster,
     error::{at_least, exactly},
     isa::dispatch,
     norm::{self, Affine, Statistics},
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
     pointwise::{Written, add_powers},
-    simd::{Simd, load_some, store_some},
-    tile::TileShape,
+    simd::Simd,
 };
-
-/// A 3×3 or 3×3×3 kernel, transformed in f32 and packed for the products.
-pub struct FusedWeights {
-    isa: Isa,
-    shape: TileShape,
-    deep: bool,
-    c_in: usize,
-    c_out: usize,
-    /// `[pixel][panel][c_in][register across]`
-    data: Buffer,
-}
-
-impl FusedWeights {
-    /// Room for a kernel of this window; [`FusedWeights::pack`] gives it one.
-    ///
-    /// # Errors
-    /// Tiles do not fit the window.
-    pub fn new(isa: Isa, window: &Window) -> Result<Self, KernelError> {
-        let fits = WinogradWeights::fits(window);
-        exactly("winograd", "window", 1, usize::from(fits))?;
-        Ok(FusedWeights {
-            isa,
-            shape: TileShape::of(isa),
-            deep: window.kernel[0] == 3,
-            c_in: 0,
-            c_out: 0,
-            data: Buffer::default(),
-        })
-    }
-
-    /// Transforms and packs `weight`, `[tap][c_in][c_out]`, in place of the one before, for the convolution itself or for
-    /// its input gradient. Memory is reused where it suffices.
-    ///
-    /// # Errors
-    /// `weight` has another length.
-    pub fn pack(
-        &mut self,
-        weight: &[f32],
-        [c_in, c_out]: [usize; 2],
-        operand: Operand,
-    ) -> Result<(), KernelError> {
-        let taps = if self.deep { 27 } else { 9 };
-        exactly("winograd", "weight", taps * c_in * c_out, weight.len())?;
-        (self.c_in, self.c_out) = match operand {
-            Operand::Forward => (c_in, c_out),
-            Operand::BackwardInput => (c_out, c_in),
-        };
-        let points = if self.deep { 4 } else { 1 } * PLANE;
-        let len = points * self.pitch();
-        if self.data.len() < len {
-            self.data = Buffer::zeroed(len);
-        }
-        let packing = Packing {
-            weight,
-            taps,
-            c_in,
-            c_out,
-            operand,
-            shape: self.shape,
-            pitch: self.pitch(),
-            data: Shared::new(&mut self.data[..len]),
-        };
-        let rows = self.c_in;
-        let tasks = rows.min(32);
-        for_each(tasks, |task| {
-            let rows = border(rows, tasks, task)..border(rows, tasks, task + 1);
-            pack_rows(self.isa, &packing, rows);
-        });
-        Ok(())
-    }
-
-    /// Elements from one pixel's weight to the next.
-    fn pitch(&self) -> usize {
-        self.c_in * self.shape.padded(self.c_out)
-    }
-
-    /// The packed weight of one pixel of the transform.
-    fn point(&self, point: usize) -> Weight<'_> {
-        Weight {
-            isa: self.isa,
-            shape: self.shape,
-            columns: self.c_out,
-            data: &self.data[point * self.pitch()..][..self.pitch()],
-        }
-    }
-}
-
-/// A weight on its way into packed form.
-struct Packing<'a> {
-    weight: &'a [f32],
-    taps: usize,
-    c_in: usize,
-    c_out: usize,
-    operand: Operand,
-    shape: TileShape,
-    pitch: usize,
-    data: Shared<f32>,
-}
-
-dispatch! {
-    /// Transforms some rows of a packed weight, which belong to the caller.
-    fn pack_rows(packing: &Packing<'_>, rows: Range<usize>) = pack_rows_body
-}
-
-#[inline(always)]
-fn pack_rows_body<S: Simd>(p: &Packing<'_>, rows: Range<usize>) {
-    let (all, columns) = match p.operand {
-        Operand::Forward => (p.c_in, p.c_out),
-        Operand::BackwardInput => (p.c_out, p.c_in),
-    };
-    for row in rows {
-        for (start, vectors) in p.shape.panels(columns) {
-            let width = vectors * S::LANES;
-            for first in (0..width).step_by(S::LANES) {
-                let column = start + first;
-                let many = S::LANES.min(columns - column);
-                // SAFETY: the shell around us has the instruction set.
-                let mut taps = [unsafe { S::zero() }; 27];
-                for (tap, v) in taps.iter_mut().take(p.taps).enumerate() {
-                    let mut strided = [0.0f32; 16];
-                    let from = match p.operand {
-                        Operand::Forward => {
-                            &p.weight[(tap * p.c_in + row) * p.c_out + column..][..many]
-                        }
-                        Operand::BackwardInput => {
-                            let tap = p.taps - 1 - tap;
-                            let from = &p.weight[(tap * p.c_in + column) * p.c_out + row..];
-                            for (s, w) in strided
-                                .iter_mut()
-                                .zip(from.iter().step_by(p.c_out))
-                                .take(many)
-                            {
-                                *s = *w;
-                            }
-                            &strided[..many]
-                        }
-                    };
-                    // SAFETY: `many` elements are readable; the shell around us has the instruction set.
-                    *v = unsafe { load_some::<S>(from.as_ptr(), many) };
-                }
-                let place = start * all + row * width + first;
-                let depths = if p.taps == 27 { 4 } else { 1 };
-                let last = (depths * PLANE - 1) * p.pitch;
-                let target = p.data.pointer(place + last, S::LANES).wrapping_sub(last);
-                // SAFETY: the last register written was checked, and this row's belong to the caller; the shell around us
-                // has the instruction set.
-                unsafe { transform_kernel::<S>(&taps, depths, target, p.pitch) };
-            }
-        }
-    }
-}
-
-/// G along every axis of a kernel.
-///
-/// # Safety
-/// The processor has `S`; a register may be written every `pitch` elements from `target` on.
-#[inline(always)]
-unsafe fn transform_kernel<S: Simd>(
-    taps: &[S::V; 27],
-    depths: usize,
-    target: *mut f32,
-    pitch: usize,
-) {
-    // SAFETY: as ours.
-    unsafe {
-        let mut planes = [[S::zero(); 9]; 4];
-        if depths == 1 {
-            planes[0].copy_from_slice(&taps[..9]);
-        } else {
-            for tap in 0..9 {
-                let along = kernel_axis::<S>([taps[tap], taps[9 + tap], taps[18 + tap]]);
-                for (plane, v) in planes.iter_mut().zip(along) {
-                    plane[tap] = v;
-                }
-            }
-        }
-        for (depth, plane) in planes.iter().take(depths).enumerate() {
-            let mut columns = [[S::zero(); 4]; 3];
-            for (x, column) in columns.iter_mut().enumerate() {
-                *column = kernel_axis::<S>([plane[x], plane[3 + x], plane[6 + x]]);
-            }
-            let [left, middle, right] = columns;
-            for y in 0..4 {
-                let row = kernel_axis::<S>([left[y], middle[y], right[y]]);
-                for (x, v) in row.into_iter().enumerate() {
-                    S::store(target.add((depth * PLANE + y * 4 + x) * pitch), v);
-                }
-            }
-        }
-    }
-}
-
-/// G of one axis.
-///
-/// # Safety
-/// The processor has `S`.
-#[inline(always)]
-unsafe fn kernel_axis<S: Simd>(g: [S::V; 3]) -> [S::V; 4] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let half = S::set(0.5);
-        let ends = S::fma(half, S::add(g[0], g[2]), S::zero());
-        [
-            g[0],
-            S::fma(half, g[1], ends),
-            S::fma(S::set(-0.5), g[1], ends),
-            g[2],
-        ]
-    }
-}
+use store::{Fetch, Output, fetch_outputs, store_tile};
+pub use weights::FusedWeights;
 
 /// What happens to tiles on their way to memory.
 pub enum FusedStore<'a> {
@@ -352,7 +145,7 @@ impl FusedWinograd<'_> {
         let [first, second] = sums;
         exactly(OP, "sums", w.c_out, first.len())?;
         exactly(OP, "sums", w.c_out, second.len())?;
-        let window = densenet_window(w.deep);
+        let window = window_of(w.deep);
         let needed = Self::partial_sums(&window, w.c_out, raster);
         at_least(OP, "partial sums", needed, partials.len())?;
         first.fill(0.0);
@@ -418,7 +211,7 @@ fn tasks(total: usize, group: usize) -> usize {
 }
 
 /// The window of these convolutions.
-fn densenet_window(deep: bool) -> Window {
+fn window_of(deep: bool) -> Window {
     let depth = if deep { 3 } else { 1 };
     Window {
         kernel: [depth, 3, 3],
@@ -597,37 +390,6 @@ impl Pass<'_> {
 /// A pixel outside the map.
 const NOWHERE: usize = usize::MAX;
 
-/// The outputs of a group of tiles.
-struct Fetch<'a> {
-    outputs: &'a [([usize; OUTPUTS], [*const f32; OUTPUTS])],
-    output: *const f32,
-    channels: usize,
-}
-
-dispatch! {
-    /// Asks for the memory that a group's outputs go to, and the norm's inputs there: a few channels of each pixel of a
-    /// block's buffer, which no prefetcher guesses.
-    fn fetch_outputs(fetch: &Fetch<'_>) = fetch_outputs_body
-}
-
-#[inline(always)]
-fn fetch_outputs_body<S: Simd>(fetch: &Fetch<'_>) {
-    for (places, inputs) in fetch.outputs {
-        for (place, input) in places.iter().zip(inputs) {
-            if *place == NOWHERE {
-                continue;
-            }
-            for c in (0..fetch.channels + 15).step_by(16) {
-                // SAFETY: the shell around us has the instruction set; any address may be asked for.
-                unsafe {
-                    S::prefetch(fetch.output.wrapping_add(place + c));
-                    S::prefetch(input.wrapping_add(c));
-                }
-            }
-        }
-    }
-}
-
 dispatch! {
     fn transform_patch(input: &Input<'_>) = transform_patch_body
 }
@@ -637,117 +399,4 @@ fn transform_patch_body<S: Simd>(input: &Input<'_>) {
     // SAFETY: `Grid::patch` gives null or places with their channels, a row of patches has whole registers; the shell
     // around us has the instruction set.
     unsafe { transform_input::<S>(input) }
-}
-
-/// A product and the tile of outputs that it becomes.
-struct Output<'a> {
-    /// The product's first pixel, and how far its `[depth][height][width]` pixels lie apart.
-    product: *const f32,
-    pitch: usize,
-    deep: bool,
-    channels: usize,
-    output: *mut f32,
-    places: &'a [usize; OUTPUTS],
-    /// The norm's input at each output that lies in the map, if there is a mask.
-    inputs: &'a [*const f32; OUTPUTS],
-    mask: Option<&'a Mask<'a>>,
-    /// Σ m and Σ m·(x − μ), whole registers.
-    sums: [*mut f32; 2],
-}
-
-dispatch! {
-    /// Aᵀ m A of one tile, masked if asked for.
-    fn store_tile(tile: &Output<'_>) = store_tile_body
-}
-
-#[inline(always)]
-fn store_tile_body<S: Simd>(tile: &Output<'_>) {
-    // SAFETY: whoever made the tile guarantees whole registers of the product and the sums, and room for the channels at
-    // every place in the map; the shell around us has the instruction set.
-    unsafe {
-        match tile.mask {
-            Some(mask) => tile_planes::<S, true>(tile, [mask.scale, mask.shift, mask.mean]),
-            None => tile_planes::<S, false>(tile, [&[]; 3]),
-        }
-    }
-}
-
-/// # Safety
-/// As [`store_tile_body`] says.
-#[inline(always)]
-unsafe fn tile_planes<S: Simd, const MASK: bool>(
-    tile: &Output<'_>,
-    [scale, shift, mean]: [&[f32]; 3],
-) {
-    // SAFETY: as ours.
-    unsafe {
-        for c in (0..tile.channels).step_by(S::LANES) {
-            let many = S::LANES.min(tile.channels - c);
-            let mut norm = [S::zero(); 3];
-            let mut sums = [S::zero(); 2];
-            if MASK {
-                for (v, from) in norm.iter_mut().zip([scale, shift, mean]) {
-                    *v = load_some::<S>(from.as_ptr().add(c), many);
-                }
-                sums = [S::load(tile.sums[0].add(c)), S::load(tile.sums[1].add(c))];
-            }
-            for z in 0..if tile.deep { 2 } else { 1 } {
-                let mut half = MaybeUninit::<[[S::V; 4]; 2]>::uninit();
-                let half = half.as_mut_ptr().cast::<S::V>();
-                for x in 0..4 {
-                    let mut column = [S::zero(); 4];
-                    for (y, v) in column.iter_mut().enumerate() {
-                        let place = tile.product.add((y * 4 + x) * tile.pitch + c);
-                        let at = |depth: usize| place.add(depth * PLANE * tile.pitch);
-                        *v = if !tile.deep {
-                            S::load(place)
-                        } else if z == 0 {
-                            S::add(S::add(S::load(place), S::load(at(1))), S::load(at(2)))
-                        } else {
-                            S::sub(S::sub(S::load(at(1)), S::load(at(2))), S::load(at(3)))
-                        };
-                    }
-                    let [top, bottom] = output_axis::<S>(column);
-                    half.add(x).write(top);
-                    half.add(4 + x).write(bottom);
-                }
-                for y in 0..2 {
-                    let row = output_axis::<S>(half.add(y * 4).cast::<[S::V; 4]>().read());
-                    for (x, v) in row.into_iter().enumerate() {
-                        let i = (z * 2 + y) * 2 + x;
-                        if tile.places[i] == NOWHERE {
-                            continue;
-                        }
-                        let mut v = v;
-                        if MASK {
-                            let input = load_some::<S>(tile.inputs[i].add(c), many);
-                            v = S::where_positive(S::fma(norm[0], input, norm[1]), v);
-                            sums[0] = S::add(sums[0], v);
-                            sums[1] = S::fma(v, S::sub(input, norm[2]), sums[1]);
-                        }
-                        store_some::<S>(tile.output.add(tile.places[i] + c), v, many);
-                    }
-                }
-            }
-            if MASK {
-                S::store(tile.sums[0].add(c), sums[0]);
-                S::store(tile.sums[1].add(c), sums[1]);
-            }
-        }
-    }
-}
-
-/// Aᵀ of one axis.
-///
-/// # Safety
-/// The processor has `S`.
-#[inline(always)]
-unsafe fn output_axis<S: Simd>(m: [S::V; 4]) -> [S::V; 2] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        [
-            S::add(S::add(m[0], m[1]), m[2]),
-            S::sub(S::sub(m[1], m[2]), m[3]),
-        ]
-    }
 }

@@ -1,0 +1,225 @@
+//! A kernel's transform in f32, packed for the products: computed anew for every step, so in registers.
+
+use std::ops::Range;
+
+use densenet_spec::Window;
+
+use super::super::{WinogradWeights, pairs::PLANE, product::Weight};
+use crate::{
+    Buffer, Isa, KernelError, Operand,
+    error::exactly,
+    isa::dispatch,
+    parallel::{Shared, border, for_each},
+    simd::{Simd, load_some},
+    tile::TileShape,
+};
+
+/// A 3×3 or 3×3×3 kernel, transformed in f32 and packed for the products.
+pub struct FusedWeights {
+    pub(super) isa: Isa,
+    pub(super) shape: TileShape,
+    pub(super) deep: bool,
+    pub(super) c_in: usize,
+    pub(super) c_out: usize,
+    /// `[pixel][panel][c_in][register across]`
+    data: Buffer,
+}
+
+impl FusedWeights {
+    /// Room for a kernel of this window; [`FusedWeights::pack`] gives it one.
+    ///
+    /// # Errors
+    /// Tiles do not fit the window.
+    pub fn new(isa: Isa, window: &Window) -> Result<Self, KernelError> {
+        let fits = WinogradWeights::fits(window);
+        exactly("winograd", "window", 1, usize::from(fits))?;
+        Ok(FusedWeights {
+            isa,
+            shape: TileShape::of(isa),
+            deep: window.kernel[0] == 3,
+            c_in: 0,
+            c_out: 0,
+            data: Buffer::default(),
+        })
+    }
+
+    /// Transforms and packs `weight`, `[tap][c_in][c_out]`, in place of the one before, for the convolution itself or for
+    /// its input gradient. Memory is reused where it suffices.
+    ///
+    /// # Errors
+    /// `weight` has another length.
+    pub fn pack(
+        &mut self,
+        weight: &[f32],
+        [c_in, c_out]: [usize; 2],
+        operand: Operand,
+    ) -> Result<(), KernelError> {
+        let taps = if self.deep { 27 } else { 9 };
+        exactly("winograd", "weight", taps * c_in * c_out, weight.len())?;
+        (self.c_in, self.c_out) = match operand {
+            Operand::Forward => (c_in, c_out),
+            Operand::BackwardInput => (c_out, c_in),
+        };
+        let points = if self.deep { 4 } else { 1 } * PLANE;
+        let len = points * self.pitch();
+        if self.data.len() < len {
+            self.data = Buffer::zeroed(len);
+        }
+        let packing = Packing {
+            weight,
+            taps,
+            c_in,
+            c_out,
+            operand,
+            shape: self.shape,
+            pitch: self.pitch(),
+            data: Shared::new(&mut self.data[..len]),
+        };
+        let rows = self.c_in;
+        let tasks = rows.min(32);
+        for_each(tasks, |task| {
+            let rows = border(rows, tasks, task)..border(rows, tasks, task + 1);
+            pack_rows(self.isa, &packing, rows);
+        });
+        Ok(())
+    }
+
+    /// Elements from one pixel's weight to the next.
+    fn pitch(&self) -> usize {
+        self.c_in * self.shape.padded(self.c_out)
+    }
+
+    /// The packed weight of one pixel of the transform.
+    pub(super) fn point(&self, point: usize) -> Weight<'_> {
+        Weight {
+            isa: self.isa,
+            shape: self.shape,
+            columns: self.c_out,
+            data: &self.data[point * self.pitch()..][..self.pitch()],
+        }
+    }
+}
+
+/// A weight on its way into packed form.
+struct Packing<'a> {
+    weight: &'a [f32],
+    taps: usize,
+    c_in: usize,
+    c_out: usize,
+    operand: Operand,
+    shape: TileShape,
+    pitch: usize,
+    data: Shared<f32>,
+}
+
+dispatch! {
+    /// Transforms some rows of a packed weight, which belong to the caller.
+    fn pack_rows(packing: &Packing<'_>, rows: Range<usize>) = pack_rows_body
+}
+
+#[inline(always)]
+fn pack_rows_body<S: Simd>(p: &Packing<'_>, rows: Range<usize>) {
+    let (all, columns) = match p.operand {
+        Operand::Forward => (p.c_in, p.c_out),
+        Operand::BackwardInput => (p.c_out, p.c_in),
+    };
+    for row in rows {
+        for (start, vectors) in p.shape.panels(columns) {
+            let width = vectors * S::LANES;
+            for first in (0..width).step_by(S::LANES) {
+                let column = start + first;
+                let many = S::LANES.min(columns - column);
+                // SAFETY: the shell around us has the instruction set.
+                let mut taps = [unsafe { S::zero() }; 27];
+                for (tap, v) in taps.iter_mut().take(p.taps).enumerate() {
+                    let mut strided = [0.0f32; 16];
+                    let from = match p.operand {
+                        Operand::Forward => {
+                            &p.weight[(tap * p.c_in + row) * p.c_out + column..][..many]
+                        }
+                        Operand::BackwardInput => {
+                            let tap = p.taps - 1 - tap;
+                            let from = &p.weight[(tap * p.c_in + column) * p.c_out + row..];
+                            for (s, w) in strided
+                                .iter_mut()
+                                .zip(from.iter().step_by(p.c_out))
+                                .take(many)
+                            {
+                                *s = *w;
+                            }
+                            &strided[..many]
+                        }
+                    };
+                    // SAFETY: `many` elements are readable; the shell around us has the instruction set.
+                    *v = unsafe { load_some::<S>(from.as_ptr(), many) };
+                }
+                let place = start * all + row * width + first;
+                let depths = if p.taps == 27 { 4 } else { 1 };
+                let last = (depths * PLANE - 1) * p.pitch;
+                let target = p.data.pointer(place + last, S::LANES).wrapping_sub(last);
+                // SAFETY: the last register written was checked, and this row's belong to the caller; the shell around us
+                // has the instruction set.
+                unsafe { transform_kernel::<S>(&taps, depths, target, p.pitch) };
+            }
+        }
+    }
+}
+
+/// G along every axis of a kernel.
+///
+/// # Safety
+/// The processor has `S`; a register may be written every `pitch` elements from `target` on.
+#[inline(always)]
+unsafe fn transform_kernel<S: Simd>(
+    taps: &[S::V; 27],
+    depths: usize,
+    target: *mut f32,
+    pitch: usize,
+) {
+    // SAFETY: as ours.
+    unsafe {
+        let mut planes = [[S::zero(); 9]; 4];
+        if depths == 1 {
+            planes[0].copy_from_slice(&taps[..9]);
+        } else {
+            for tap in 0..9 {
+                let along = kernel_axis::<S>([taps[tap], taps[9 + tap], taps[18 + tap]]);
+                for (plane, v) in planes.iter_mut().zip(along) {
+                    plane[tap] = v;
+                }
+            }
+        }
+        for (depth, plane) in planes.iter().take(depths).enumerate() {
+            let mut columns = [[S::zero(); 4]; 3];
+            for (x, column) in columns.iter_mut().enumerate() {
+                *column = kernel_axis::<S>([plane[x], plane[3 + x], plane[6 + x]]);
+            }
+            let [left, middle, right] = columns;
+            for y in 0..4 {
+                let row = kernel_axis::<S>([left[y], middle[y], right[y]]);
+                for (x, v) in row.into_iter().enumerate() {
+                    S::store(target.add((depth * PLANE + y * 4 + x) * pitch), v);
+                }
+            }
+        }
+    }
+}
+
+/// G of one axis.
+///
+/// # Safety
+/// The processor has `S`.
+#[inline(always)]
+unsafe fn kernel_axis<S: Simd>(g: [S::V; 3]) -> [S::V; 4] {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let half = S::set(0.5);
+        let ends = S::fma(half, S::add(g[0], g[2]), S::zero());
+        [
+            g[0],
+            S::fma(half, g[1], ends),
+            S::fma(S::set(-0.5), g[1], ends),
+            g[2],
+        ]
+    }
+}
