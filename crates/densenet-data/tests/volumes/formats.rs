@@ -189,7 +189,7 @@ fn headers_of_text_are_held_against_what_follows() {
         ),
         (
             "meta_i1.mha",
-            "ElementSpacing = 0.5",
+            "ElementSpacing = 0.50000000000000011",
             "ElementSpacing = 0",
             "makes no sense",
         ),
