@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use densenet::{
     Input, Predictor,
     explain::{
-        ExplainError, Gradients, Integration, Occlusion, Score, class_activation_map, grad_cam,
-        integrated_gradients, occlusion,
+        ClassActivation, ExplainError, Gradients, Integration, Occlusion, Score,
+        class_activation_map, grad_cam, integrated_gradients, occlusion,
     },
     spec::{Architecture, ConcatOrder, DenseNetConfig, Op, Stem, preset},
     weights::{StateDict, Tensor},
@@ -460,7 +460,12 @@ fn monai_and_captum_agree() {
         };
         compare("logits", &predictor.run(input).unwrap(), 2e-6);
         let map = class_activation_map(&predictor, state, input, class).unwrap();
-        compare("cam", &map.resized(spatial).data, 5e-6);
+        // MONAI adds the classifier's bias at every pixel.
+        let head = ClassActivation::new(&case.architecture, state).unwrap();
+        let bias = head.bias(class).unwrap();
+        let map = map.resized(spatial).data;
+        let shifted: Vec<f32> = map.iter().map(|v| v + bias).collect();
+        compare("cam", &shifted, 5e-6);
         for layer in [
             "pool0",
             "denseblock1.denselayer1.concat",

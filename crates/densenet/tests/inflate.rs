@@ -157,17 +157,20 @@ fn deeper_volumes_come_nearer() {
     let shape = [1, 3, 33, 33];
     let image = channels_last(&generate_input(&shape, 9, 0), &shape);
     let mut model = model(&config);
-    let input = |data, depth| Input {
-        data,
-        batch: 1,
-        spatial: [depth, 33, 33],
-    };
+    fn input(data: &[f32], depth: usize) -> Input<'_> {
+        Input {
+            data,
+            batch: 1,
+            spatial: [depth, 33, 33],
+        }
+    }
     let flat = Predictor::new(&model.config, &model.state).unwrap();
     let expected = flat.run(input(&image, 1)).unwrap();
     model.inflate(Inflation::Mean).unwrap();
     let deep = Predictor::new(&model.config, &model.state).unwrap();
     let distance = |depth: usize| {
-        let logits = deep.run(input(&image.repeat(depth), depth)).unwrap();
+        let volume = image.repeat(depth);
+        let logits = deep.run(input(&volume, depth)).unwrap();
         let pairs = logits.iter().zip(&expected);
         pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()))
     };

@@ -203,7 +203,7 @@ impl Explainer<'_> {
             let map = self.plan.map(self.member, prepared, index);
             let map = map.map_err(|error| failure(path, &error))?;
             let class = &self.member.classes[index];
-            let mut stem = self.names.stem(path, class, self.plan.method().name());
+            let stem = self.names.stem(path, class, self.plan.method().name());
             let sheet = Sheet {
                 title: format!("{class}  {:.1} %", 100.0 * probabilities[index]),
                 about: format!(

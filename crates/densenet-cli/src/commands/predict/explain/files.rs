@@ -17,7 +17,7 @@ pub struct Stem(PathBuf);
 
 impl Stem {
     /// The file of this name with an ending.
-    pub fn with_ending(&mut self, ending: &str) -> PathBuf {
+    pub fn with_ending(&self, ending: &str) -> PathBuf {
         let mut path = self.0.clone().into_os_string();
         path.push(".");
         path.push(ending);
@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn names_tell_file_class_and_method() {
         let names = Names::new(Path::new("maps"));
-        let mut name = |path: &str, class: &str| {
-            let mut stem = names.stem(Path::new(path), class, "cam");
+        let name = |path: &str, class: &str| {
+            let stem = names.stem(Path::new(path), class, "cam");
             stem.with_ending("png").display().to_string()
         };
         assert_eq!(
