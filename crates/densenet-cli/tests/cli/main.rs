@@ -1,7 +1,8 @@
 //! The built command, as people and scripts use it: output, messages and exit codes.
 
 mod bench;
-mod check;
+mod calibrate;
+mod explain;
 mod images;
 mod infer;
 mod init;
@@ -14,5 +15,4 @@ mod support;
 mod train;
 mod usage;
 mod view;
-mod volumes;
 mod weights;
