@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod check;
 mod explain;
 mod images;
 mod infer;
@@ -15,4 +16,5 @@ mod support;
 mod train;
 mod usage;
 mod view;
+mod volumes;
 mod weights;
