@@ -233,7 +233,7 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
             2,
         ),
         ("in_channels = 2", "", 2),
-        ("block_config = [1, 1, 1, 1, 1, 1]", "too small", 2),
+        ("block_config = [1, 1, 1, 1, 1, 1]", "smaller than the", 2),
         (
             "batch_size = 1\nblock_config = [1, 1, 1, 1]",
             "a single value per channel",

@@ -129,10 +129,7 @@ impl Check {
         drop(reporter);
         let Some(found) = found else {
             let signal = u8::try_from(128 + stop.raised().unwrap_or(2)).unwrap_or(130);
-            return Err(Failure::new(
-                signal,
-                "check: stopped — start it again",
-            ));
+            return Err(Failure::new(signal, "check: stopped — start it again"));
         };
         self.tell(&found)?;
         match found.findings.iter().any(Finding::is_refusal) {

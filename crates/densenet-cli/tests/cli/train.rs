@@ -365,7 +365,7 @@ fn configurations_that_cannot_work_are_explained() {
             2,
             &["absent.safetensors", "no such model file"],
         ),
-        ("--model densenet121", 2, &["16x16", "29x29"]),
+        ("--model densenet121", 2, &["16 × 16", "29 × 29"]),
         ("--model densenet-bc-100-12 --dims 3", 2, &["--dims"]),
         ("--model densenet-bc-100-12 --num-classes 7", 2, &["num"]),
         (
