@@ -1,7 +1,7 @@
 //! Image folders: `DATA/<split>/<class>/*` or `DATA/<class>/*`.
 //!
 //! A class folder may have folders within; all pictures below it belong to the class. Names beginning with a dot,
-//! `__MACOSX` and files that do not end like images are left out, the latter with a note. Links are followed; a
+//! `__MACOSX` and files that do not end like images or volumes are left out, the latter with a note. Links are followed; a
 //! link that leads back to a folder above it is left out.
 //!
 //! Volumes lie in class folders as files (NIfTI, NumPy) or as folders that each hold the slices of one DICOM series. A
@@ -65,9 +65,59 @@ impl Listing {
         Ok(listing)
     }
 
-    fn has_images(&self) -> bool {
-        self.files.iter().any(|f| has_image_extension(&f.path))
+    /// What lies in the folder itself and would need a class: `images`, `volumes`, or nothing.
+    fn loose(&self) -> Option<&'static str> {
+        let any = |is: fn(&Path) -> bool| self.files.iter().any(|f| is(&f.path));
+        match (any(volume::has_volume_extension), any(has_image_extension)) {
+            (true, _) => Some("volumes"),
+            (false, true) => Some("images"),
+            (false, false) => None,
+        }
     }
+}
+
+/// Why a folder without folders is no data set, by what lies in it instead.
+fn without_classes(place: String, listing: &Listing) -> Result<DataError, DataError> {
+    let Some(first) = listing.files.first() else {
+        return Ok(DataError::data(
+            place,
+            "the folder is empty: no class folders, no images, no volumes",
+            "put images or volumes into it, one folder per class",
+        ));
+    };
+    if volume::is_dicom_file(&first.path)? {
+        return Ok(DataError::data(
+            place,
+            "DICOM files lie directly in it, without classes",
+            "make a folder for each class, and in it a folder for each scan's slices",
+        ));
+    }
+    if let Some(what) = listing.loose() {
+        return Ok(DataError::data(
+            place,
+            format!("{what} lie directly in it, without classes"),
+            format!(
+                "put each class's {what} into a folder of its own, or list them with their labels in a .csv file"
+            ),
+        ));
+    }
+    let packed = |f: &&Entry| f.name.ends_with(".csv") || f.name.ends_with(".npz");
+    if let Some(file) = listing.files.iter().find(packed) {
+        return Ok(DataError::data(
+            place,
+            "no class folders",
+            format!("did you mean `{}`?", file.path.display()),
+        ));
+    }
+    Ok(DataError::data(
+        place,
+        format!(
+            "no class folders, and its {} files, like `{}`, do not end like images or volumes",
+            listing.files.len(),
+            first.name
+        ),
+        "put images or volumes into it, one folder per class",
+    ))
 }
 
 pub(super) fn open(
@@ -88,29 +138,7 @@ pub(super) fn open(
         ));
     }
     if listing.folders.is_empty() {
-        return Err(if listing.has_images() {
-            DataError::data(
-                place,
-                "images lie directly in it, without classes",
-                "put each class's images into a folder of its own",
-            )
-        } else if let Some(file) = listing
-            .files
-            .iter()
-            .find(|f| f.name.ends_with(".csv") || f.name.ends_with(".npz"))
-        {
-            DataError::data(
-                place,
-                "no class folders",
-                format!("did you mean `{}`?", file.path.display()),
-            )
-        } else {
-            DataError::data(
-                place,
-                "the folder is empty: no class folders, no images",
-                "put images into it, one folder per class",
-            )
-        });
+        return Err(without_classes(place, listing)?);
     }
     let mut walk = Walk {
         classes_known: options.classes.is_some(),
@@ -154,19 +182,17 @@ pub(super) fn open(
             ));
         }
     }
-    if listing.has_images() {
-        walk.notes.push(format!(
-            "{place}: images directly in it have no class and are left out"
-        ));
-    }
+    walk.note_loose(path, listing);
     if walk.drafts.is_empty() {
         let cure = match listing.folders.as_slice() {
             [only] => format!("did you mean `{}`?", only.path.display()),
-            _ => "put images (PNG, JPEG, WebP, BMP, TIFF) into its class folders".to_string(),
+            _ => "put images (PNG, JPEG, WebP, BMP, TIFF) or volumes (NIfTI, NRRD, MetaImage, .npy, folders of DICOM \
+                  slices) into its class folders"
+                .to_string(),
         };
         return Err(DataError::data(
             place,
-            "no images in any class folder",
+            "no images or volumes in any class folder",
             cure,
         ));
     }
@@ -178,7 +204,7 @@ pub(super) fn open(
             ""
         };
         walk.notes.push(format!(
-            "{} files do not end like images and are left out: {examples}{more}",
+            "{} files do not end like images or volumes and are left out: {examples}{more}",
             walk.skipped
         ));
     }
@@ -222,14 +248,19 @@ struct Walk {
 }
 
 impl Walk {
-    fn split(&mut self, folder: &Entry, split: Split) -> Result<(), DataError> {
-        let listing = Listing::read(&folder.path)?;
-        if listing.has_images() {
+    /// Says that files beside the class folders count for nothing.
+    fn note_loose(&mut self, folder: &Path, listing: &Listing) {
+        if let Some(what) = listing.loose() {
             self.notes.push(format!(
-                "{}: images directly in it have no class and are left out",
-                folder.path.display()
+                "{}: {what} directly in it have no class and are left out",
+                folder.display()
             ));
         }
+    }
+
+    fn split(&mut self, folder: &Entry, split: Split) -> Result<(), DataError> {
+        let listing = Listing::read(&folder.path)?;
+        self.note_loose(&folder.path, &listing);
         if split == Split::Train && listing.folders.is_empty() {
             return Err(DataError::data(
                 folder.path.display().to_string(),
@@ -266,8 +297,9 @@ impl Walk {
         if matches!(split, None | Some(Split::Train)) {
             return Err(DataError::data(
                 folder.path.display().to_string(),
-                "the class folder has no images",
-                "put images (PNG, JPEG, WebP, BMP, TIFF) into it, or remove it",
+                "the class folder has no images or volumes",
+                "put images (PNG, JPEG, WebP, BMP, TIFF) or volumes (NIfTI, NRRD, MetaImage, .npy, folders of DICOM slices) \
+                 into it, or remove it",
             ));
         }
         self.notes

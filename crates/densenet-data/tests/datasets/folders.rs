@@ -117,7 +117,8 @@ fn folders_that_cannot_be_used() {
     assert_eq!(
         refusal(&dir, root),
         data(
-            "DIR: the folder is empty: no class folders, no images — put images into it, one folder per class"
+            "DIR: the folder is empty: no class folders, no images, no volumes — put images or volumes into it, one folder \
+             per class"
         )
     );
     assert_eq!(
@@ -140,15 +141,43 @@ fn folders_that_cannot_be_used() {
     assert_eq!(
         refusal(&dir, &root.join("gap")),
         data(
-            "DIR/gap/bare: the class folder has no images — put images (PNG, JPEG, WebP, BMP, TIFF) into it, or \
-             remove it"
+            "DIR/gap/bare: the class folder has no images or volumes — put images (PNG, JPEG, WebP, BMP, TIFF) or \
+             volumes (NIfTI, NRRD, MetaImage, .npy, folders of DICOM slices) into it, or remove it"
         )
     );
     png(&root.join("flat/a.png"), 0);
     assert_eq!(
         refusal(&dir, &root.join("flat")),
         data(
-            "DIR/flat: images lie directly in it, without classes — put each class's images into a folder of its own"
+            "DIR/flat: images lie directly in it, without classes — put each class's images into a folder of its own, \
+             or list them with their labels in a .csv file"
+        )
+    );
+    fs::create_dir_all(root.join("scans")).unwrap();
+    fs::write(root.join("scans/7.nii.gz"), b"").unwrap();
+    assert_eq!(
+        refusal(&dir, &root.join("scans")),
+        data(
+            "DIR/scans: volumes lie directly in it, without classes — put each class's volumes into a folder of its \
+             own, or list them with their labels in a .csv file"
+        )
+    );
+    fs::create_dir_all(root.join("series")).unwrap();
+    fs::write(root.join("series/1.dcm"), b"").unwrap();
+    assert_eq!(
+        refusal(&dir, &root.join("series")),
+        data(
+            "DIR/series: DICOM files lie directly in it, without classes — make a folder for each class, and in it a \
+             folder for each scan's slices"
+        )
+    );
+    fs::create_dir_all(root.join("texts")).unwrap();
+    fs::write(root.join("texts/a.txt"), b"").unwrap();
+    assert_eq!(
+        refusal(&dir, &root.join("texts")),
+        data(
+            "DIR/texts: no class folders, and its 1 files, like `a.txt`, do not end like images or volumes — put \
+             images or volumes into it, one folder per class"
         )
     );
     tree(root, "odd", &["cats", "test"], 3);
