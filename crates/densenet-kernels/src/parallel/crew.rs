@@ -2,11 +2,18 @@
 //!
 //! A pass through DenseNet-121 is more than a hundred short parallel steps. Waking a sleeping thread costs more than some
 //! of them take, so the threads of the pool join once per pass and watch for the next step instead.
+//!
+//! Every thread has a place: a step's tasks are cut into one run per thread, and a thread takes from its own run before it
+//! helps with another's. Steps walk over the same pixels in the same order, so what a thread wrote in one step it mostly
+//! reads in the next, out of its own cache.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use super::border;
 
 thread_local! {
     /// What this thread is to the crew it works for.
@@ -32,10 +39,11 @@ pub fn together<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if threads == 1 || !matches!(ROLE.get(), Role::None) {
         return work();
     }
-    let crew = Crew::default();
+    let crew = Crew::new(threads);
     rayon::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|_| crew.help());
+        for place in 1..threads {
+            let crew = &crew;
+            scope.spawn(move |_| crew.help(place));
         }
         // Closed even if `work` panics: the scope waits for the helpers.
         let _closed = Closing(&crew);
@@ -61,8 +69,8 @@ struct Step<'a> {
     task: &'a (dyn Fn(usize) + Sync),
 }
 
-/// The step at hand, packed into one word so that a claim is one exchange: number of the step, number of its tasks, the
-/// next task to claim.
+/// A run of a step's tasks, packed into one word so that a claim is one exchange: the number of the step, the run's end,
+/// the next task to claim.
 #[derive(Clone, Copy)]
 struct Ticket(u64);
 
@@ -70,13 +78,10 @@ impl Ticket {
     const BITS: u32 = 20;
     const MOST: usize = (1 << Self::BITS) - 1;
 
-    fn new(step: u64, tasks: usize) -> Self {
-        Ticket(step << (2 * Self::BITS) | (tasks as u64) << Self::BITS)
+    fn new(step: u64, tasks: Range<usize>) -> Self {
+        Ticket(step << (2 * Self::BITS) | (tasks.end as u64) << Self::BITS | tasks.start as u64)
     }
-    fn step(self) -> u64 {
-        self.0 >> (2 * Self::BITS)
-    }
-    fn tasks(self) -> usize {
+    fn end(self) -> usize {
         (self.0 >> Self::BITS) as usize & Self::MOST
     }
     fn next(self) -> usize {
@@ -84,9 +89,20 @@ impl Ticket {
     }
 }
 
+/// Most places; where a pool has more threads, some share one.
+const PLACES: usize = 64;
+
+/// A [`Ticket`] on a cache line of its own.
 #[derive(Default)]
+#[repr(align(64))]
+struct Run(AtomicU64);
+
 struct Crew {
-    ticket: AtomicU64,
+    /// One run for each place that is taken.
+    runs: [Run; PLACES],
+    places: usize,
+    /// Number of the step that was handed out last.
+    number: AtomicU64,
     /// The [`Step`] at hand; valid while a claimed task of it is not done.
     step: AtomicPtr<()>,
     done: AtomicUsize,
@@ -95,6 +111,18 @@ struct Crew {
 }
 
 impl Crew {
+    fn new(threads: usize) -> Self {
+        Crew {
+            runs: std::array::from_fn(|_| Run::default()),
+            places: threads.min(PLACES),
+            number: AtomicU64::new(0),
+            step: AtomicPtr::new(ptr::null_mut()),
+            done: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        }
+    }
+
     /// Hands out a step, works on it, and returns when all of it is done.
     fn lead(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         for first in (0..tasks).step_by(Ticket::MOST) {
@@ -104,19 +132,23 @@ impl Crew {
             self.done.store(0, Ordering::Relaxed);
             self.step
                 .store(ptr::from_ref(&step).cast_mut().cast(), Ordering::Relaxed);
-            let last = Ticket(self.ticket.load(Ordering::Relaxed));
-            let ticket = Ticket::new(last.step().wrapping_add(1), count);
-            self.ticket.store(ticket.0, Ordering::Release);
+            let number = self.number.load(Ordering::Relaxed) + 1;
+            for (place, run) in self.runs[..self.places].iter().enumerate() {
+                let run_of = |place| border(count, self.places, place);
+                let ticket = Ticket::new(number, run_of(place)..run_of(place + 1));
+                run.0.store(ticket.0, Ordering::Release);
+            }
+            self.number.store(number, Ordering::Release);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let _role = Playing::role(Role::Worker);
-                while let Some(i) = self.claim() {
+                while let Some(i) = self.claim(0) {
                     let _counted = Counting(&self.done);
                     part(i);
                 }
             }));
             if outcome.is_err() {
                 // Nobody starts what is left of the step; it counts as done.
-                while self.claim().is_some() {
+                while self.claim(0).is_some() {
                     self.done.fetch_add(1, Ordering::Release);
                 }
             }
@@ -135,31 +167,41 @@ impl Crew {
         }
     }
 
-    /// Works on whatever step is at hand until the crew is closed.
-    fn help(&self) {
+    /// Works from `place` on whatever step is at hand until the crew is closed.
+    fn help(&self, place: usize) {
         let _role = Playing::role(Role::Worker);
-        let mut spins = 0;
+        let (mut spins, mut seen) = (0, 0);
         while !self.closed.load(Ordering::Relaxed) {
-            let Some(i) = self.claim() else {
+            let number = self.number.load(Ordering::Acquire);
+            if number == seen {
                 wait(&mut spins);
                 continue;
-            };
-            spins = 0;
-            let _counted = Counting(&self.done);
-            // SAFETY: a claimed task keeps its leader in `lead`, where the step lives; the claim's acquire made the
-            // pointer visible that was stored before the ticket.
-            let step = unsafe { &*self.step.load(Ordering::Relaxed).cast::<Step<'_>>() };
-            if catch_unwind(AssertUnwindSafe(|| (step.task)(i))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
             }
+            while let Some(i) = self.claim(place) {
+                let _counted = Counting(&self.done);
+                // SAFETY: a claimed task keeps its leader in `lead`, where the step lives; the claim's acquire made the
+                // pointer visible that was stored before the ticket.
+                let step = unsafe { &*self.step.load(Ordering::Relaxed).cast::<Step<'_>>() };
+                if catch_unwind(AssertUnwindSafe(|| (step.task)(i))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+            }
+            (spins, seen) = (0, number);
         }
     }
 
-    /// Claims a task of the step at hand, if one is left.
+    /// Claims a task of the step at hand, if one is left: of the run at `place`, then of those behind it.
+    fn claim(&self, place: usize) -> Option<usize> {
+        (place..place + self.places).find_map(|p| self.runs[p % self.places].claim())
+    }
+}
+
+impl Run {
+    /// The next task, if one is left.
     fn claim(&self) -> Option<usize> {
-        let mut ticket = Ticket(self.ticket.load(Ordering::Acquire));
-        while ticket.next() < ticket.tasks() {
-            match self.ticket.compare_exchange_weak(
+        let mut ticket = Ticket(self.0.load(Ordering::Acquire));
+        while ticket.next() < ticket.end() {
+            match self.0.compare_exchange_weak(
                 ticket.0,
                 ticket.0 + 1,
                 Ordering::AcqRel,
