@@ -10,6 +10,7 @@ pub mod import;
 pub mod infer;
 pub mod init;
 pub mod lr_find;
+mod panel;
 pub mod predict;
 pub mod summary;
 pub mod train;

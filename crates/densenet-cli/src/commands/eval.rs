@@ -1,5 +1,7 @@
 //! `densenet eval`: how well a model does on labelled images.
 
+mod several;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,6 +16,7 @@ use densenet_train::{
 use densenet_weights::Model;
 use serde_json::Value;
 
+use super::panel::{PanelOptions, tell_calibration};
 use crate::{
     failure::{BUG, Failure},
     options::{
@@ -24,6 +27,7 @@ use crate::{
     output::{self, grouped, pairs},
     table::Table,
 };
+use several::{Question, Spread};
 
 /// Measure a model on labelled images: accuracy, loss, AUROC, confusion, calibration
 #[derive(Debug, Args)]
@@ -58,6 +62,8 @@ pub struct Eval {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    panel: PanelOptions,
+    #[command(flatten)]
     run: RunOptions,
 }
 
@@ -65,11 +71,14 @@ const AFTER_HELP: &str = "\
 Images are prepared exactly as they were for training. The data's classes are matched with the model's by name.
 Intervals are where the middle 95 % of bootstrap resamples lie.
 
+With --ensemble or --tta the mean of several answers is measured, as `predict` gives it; their spread is shown, too.
+
 Examples:
   densenet eval runs/digits-1/best.safetensors digits
   densenet eval model.safetensors photos/ --split val
   densenet eval model.safetensors hospital-b/ --report hospital-b-report
-  densenet eval model.safetensors list.csv --json";
+  densenet eval model.safetensors list.csv --json
+  densenet eval fold1.safetensors photos/ --ensemble fold2.safetensors --tta hflip";
 
 /// [`Split`]'s names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,9 +115,23 @@ impl Eval {
                 .threads
                 .unwrap_or(EvaluateOptions::default().threads),
         };
-        let evaluation = evaluate(&model, &dataset, split, options, &mut *reporter, &stop);
+        let answered = if self.panel.wanted() {
+            let question = Question {
+                panel: &self.panel.panel(&self.model)?,
+                dataset: &dataset,
+                split,
+                options,
+            };
+            let several = question.answer(&mut *reporter, &stop);
+            several.map(|found| found.map(|(evaluation, spread)| (evaluation, Some(spread))))
+        } else {
+            tell_calibration(&model, &self.model);
+            let one = evaluate(&model, &dataset, split, options, &mut *reporter, &stop);
+            one.map(|found| found.map(|evaluation| (evaluation, None)))
+                .map_err(Failure::from)
+        };
         reporter.finished();
-        let Some(evaluation) = evaluation? else {
+        let Some((evaluation, spread)) = answered? else {
             let signal = stop.raised().unwrap_or(2);
             return Err(Failure::silent(u8::try_from(128 + signal).unwrap_or(130)));
         };
@@ -118,8 +141,9 @@ impl Eval {
         };
         let assessment = Assessment::of(evaluation, &dataset, bootstrap);
         let title = format!(
-            "{} on {}, {split}",
+            "{}{} on {}, {split}",
             self.model.display(),
+            self.panel.others(),
             self.data.display()
         );
         if let Some(folder) = &self.report {
@@ -127,9 +151,9 @@ impl Eval {
             output::note(&format!("wrote {}", folder.join(REPORT).display()));
         }
         if self.json {
-            return output::print_json(&document(&assessment, &self.data, split)?);
+            return output::print_json(&document(&assessment, spread.as_ref(), &self.data, split)?);
         }
-        output::print(&text(&title, &assessment, output::width()))
+        output::print(&text(&title, &assessment, spread.as_ref(), output::width()))
     }
 
     /// The model's classes, and the division into splits that it was trained with.
@@ -159,17 +183,25 @@ impl Eval {
 const MOST_RESAMPLES: usize = 100_000;
 
 /// The evaluation's own document, with what was evaluated.
-fn document(assessment: &Assessment, data: &Path, split: Split) -> Result<Value, Failure> {
+fn document(
+    assessment: &Assessment,
+    spread: Option<&Spread>,
+    data: &Path,
+    split: Split,
+) -> Result<Value, Failure> {
     let mut document = serde_json::to_value(assessment)
         .map_err(|error| Failure::new(BUG, format_args!("eval: {error} — report this")))?;
     if let Value::Object(fields) = &mut document {
         fields.insert("data".into(), data.display().to_string().into());
         fields.insert("split".into(), split.name().into());
+        for (key, value) in spread.into_iter().flat_map(Spread::fields) {
+            fields.insert(key.into(), value);
+        }
     }
     Ok(document)
 }
 
-fn text(title: &str, assessment: &Assessment, width: usize) -> String {
+fn text(title: &str, assessment: &Assessment, spread: Option<&Spread>, width: usize) -> String {
     let evaluation = &assessment.evaluation;
     let intervals = assessment.intervals.as_ref();
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -202,6 +234,18 @@ fn text(title: &str, assessment: &Assessment, width: usize) -> String {
     }
     if let Some(calibration) = &assessment.calibration {
         lines.push(("Calibration error", four(calibration.ece)));
+    }
+    if let Some(spread) = spread {
+        let least = spread.accuracies.iter().copied().fold(1.0, f64::min);
+        let most = spread.accuracies.iter().copied().fold(0.0, f64::max);
+        let said = format!(
+            "{} for each image; {} disagree with their mean; alone {} to {} are right",
+            spread.votes,
+            percent(spread.disagreement),
+            percent(least),
+            percent(most)
+        );
+        lines.push(("Answers", said));
     }
     let lines: Vec<_> = lines
         .into_iter()

@@ -4,14 +4,13 @@ mod classify;
 mod explain;
 mod files;
 mod form;
-mod member;
-mod votes;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use densenet_weights::atomic;
 
+use super::panel::{PanelOptions, Spread};
 use crate::{
     failure::{DATA, Failure},
     options::{number::positive, run::RunOptions},
@@ -19,7 +18,6 @@ use crate::{
 };
 use classify::Classifier;
 use explain::{ExplainOptions, Explained};
-use votes::{Spread, Views};
 
 /// Classify images or volumes: files, and folders of them
 #[derive(Debug, Args)]
@@ -39,15 +37,8 @@ pub struct Predict {
     /// Write a table of comma-separated values to FILE, or print it
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", require_equals = true)]
     csv: Option<PathBuf>,
-    /// Another model file whose probabilities are averaged with the first one's; may be given again
-    #[arg(long, value_name = "MODEL")]
-    ensemble: Vec<PathBuf>,
-    /// Average over changed copies of each image: hflip (2), flips (4 of an image, 8 of a volume), or a number of copies
-    #[arg(long, value_name = "hflip|flips|N")]
-    tta: Option<Views>,
-    /// With --tta N: the random changes of all copies but the first [default: rotate:5,brightness:0.1,contrast:0.1]
-    #[arg(long, value_name = "CHANGES", requires = "tta")]
-    tta_augment: Option<String>,
+    #[command(flatten)]
+    panel: PanelOptions,
     #[command(flatten)]
     explain: ExplainOptions,
     #[command(flatten)]
@@ -105,13 +96,12 @@ impl Predict {
     /// are reported one by one and make the exit code 3.
     pub fn run(self) -> Result<(), Failure> {
         self.run.prepare()?;
-        if self.explain.wanted() && (self.tta.is_some() || !self.ensemble.is_empty()) {
+        if self.explain.wanted() && self.panel.wanted() {
             return Err(Failure::usage(
                 "--explain: explains one answer of one model — leave out --ensemble and --tta",
             ));
         }
-        let models: Vec<&PathBuf> = std::iter::once(&self.model).chain(&self.ensemble).collect();
-        let classifier = Classifier::new(&models, self.tta, self.tta_augment.as_deref())?;
+        let classifier = Classifier::new(self.panel.panel(&self.model)?);
         let explainer = self.explain.explainer(&classifier)?;
         let files = files::find(&self.paths, classifier.takes_volumes());
         let predictions = classifier.classify(files, self.top_k, explainer.as_ref())?;

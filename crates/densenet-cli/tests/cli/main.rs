@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod check;
+mod eval;
 mod explain;
 mod images;
 mod infer;

@@ -3,24 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use densenet::Input;
-use densenet_data::{Augmentation, DataError, DecodedImage, Prepared, decode_file, decode_volume};
+use densenet_data::{DataError, DecodedImage, Prepared, decode_file, decode_volume};
 use rayon::prelude::*;
 
-use super::{
-    Answer, Candidate, Prediction,
-    explain::Explainer,
-    files::Found,
-    member::Member,
-    votes::{Mean, USUAL_CHANGES, Views},
+use super::{Answer, Candidate, Prediction, explain::Explainer, files::Found};
+use crate::{
+    commands::panel::{Mean, Member, Panel, softmax},
+    failure::Failure,
 };
-use crate::failure::Failure;
 
-/// One model or several, and the copies of a sample that they are shown.
+/// Classifies files.
 pub struct Classifier {
-    /// The first one's classes are everybody's.
-    members: Vec<Member>,
-    views: Option<Views>,
-    changes: Augmentation,
+    panel: Panel,
 }
 
 /// Images decoded at a time: enough to keep every core busy, few enough to stay small.
@@ -35,56 +29,24 @@ struct Ready {
 }
 
 impl Classifier {
-    /// Reads the model files; the first one's classes count.
-    ///
-    /// # Errors
-    /// A model cannot be used for this, or not together with the first; the random changes cannot be understood.
-    pub fn new(
-        paths: &[&PathBuf],
-        views: Option<Views>,
-        changes: Option<&str>,
-    ) -> Result<Self, Failure> {
-        let mut members: Vec<Member> = Vec::with_capacity(paths.len());
-        for path in paths {
-            let mut member = Member::read(path)?;
-            if let Some(first) = members.first() {
-                member.align(path, first, paths[0])?;
-            }
-            members.push(member);
-        }
-        if changes.is_some() && !matches!(views, Some(Views::Random(_))) {
-            return Err(Failure::usage(
-                "--tta-augment: for random copies alone — give --tta their number",
-            ));
-        }
-        let changes: Augmentation = changes.unwrap_or(USUAL_CHANGES).parse()?;
-        let volumes = members.iter().any(Member::takes_volumes);
-        if changes.needs_volumes() && !volumes {
-            return Err(Failure::usage(
-                "--tta-augment: a change that only volumes know — leave out dflip, rot90, scale, gamma and noise",
-            ));
-        }
-        Ok(Classifier {
-            members,
-            views,
-            changes,
-        })
+    /// Everybody who is asked about a file.
+    pub fn new(panel: Panel) -> Self {
+        Classifier { panel }
     }
 
     /// The first model.
     pub fn first(&self) -> &Member {
-        &self.members[0]
+        self.panel.first()
     }
 
     /// Whether it takes volumes rather than images.
     pub fn takes_volumes(&self) -> bool {
-        self.first().takes_volumes()
+        self.panel.takes_volumes()
     }
 
     /// Answers that are averaged for each file.
     pub fn votes(&self) -> usize {
-        let views = self.views.map_or(1, |v| v.count(self.takes_volumes()));
-        self.members.len() * views
+        self.panel.votes()
     }
 
     /// The `top_k` likeliest classes of every file, in the order of `files`.
@@ -139,12 +101,8 @@ impl Classifier {
                     decode_file(path)
                 };
                 let ready = decoded.and_then(|image| {
-                    let prepared = self.members.iter().map(|member| match self.views {
-                        None => Ok(vec![member.preprocessing.apply(&image)?]),
-                        Some(views) => views.of(&image, &member.preprocessing, &self.changes),
-                    });
                     Ok(Ready {
-                        prepared: prepared.collect::<Result<_, DataError>>()?,
+                        prepared: self.panel.prepare(&image)?,
                         image: keep.then_some(image),
                     })
                 });
@@ -163,7 +121,7 @@ impl Classifier {
         top_k: usize,
     ) -> Result<(Answer, Vec<f64>), String> {
         let mut answers = Vec::with_capacity(self.votes());
-        for (member, views) in self.members.iter().zip(&ready.prepared) {
+        for (member, views) in self.panel.members.iter().zip(&ready.prepared) {
             for view in views {
                 let input = Input {
                     data: &view.data,
@@ -200,30 +158,5 @@ impl Classifier {
             explained: Vec::new(),
         };
         Ok((answer, mean.probabilities))
-    }
-}
-
-/// exp(z) / Σ exp(z), taken at the maximum so that nothing overflows.
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exps: Vec<f64> = logits
-        .iter()
-        .map(|&z| (f64::from(z) - f64::from(top)).exp())
-        .collect();
-    let sum: f64 = exps.iter().sum();
-    exps.iter().map(|e| e / sum).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_sum_to_one_for_any_logits() {
-        for logits in [&[0.0f32, 0.0][..], &[1000.0, -1000.0, 999.0], &[-5e4, -5e4]] {
-            let sum: f64 = softmax(logits).iter().sum();
-            assert!((sum - 1.0).abs() < 1e-12, "{sum}");
-        }
-        assert!(softmax(&[f32::NAN, 1.0]).iter().any(|p| p.is_nan()));
     }
 }

@@ -15,7 +15,8 @@ use densenet_data::{DataError, DecodedImage, Prepared, Space, volume};
 use densenet_weights::atomic;
 use serde_json::{Value, json};
 
-use super::{classify::Classifier, member::Member};
+use super::classify::Classifier;
+use crate::commands::panel::Member;
 use crate::{
     failure::{BUG, Failure, IO},
     options::{number::positive, size::Size},

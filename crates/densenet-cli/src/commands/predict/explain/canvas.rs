@@ -36,6 +36,8 @@ pub enum Font {
 }
 
 const INK: Rgb = [24, 30, 40];
+/// Around letters that lie over a picture.
+const EDGE: Rgb = [0; 3];
 /// Between things.
 pub const GAP: usize = 16;
 /// Of the colour bar and its numbers.
@@ -127,6 +129,18 @@ impl Canvas {
         let Ok(_) = Text::with_baseline(text, place, style, Baseline::Top).draw(self);
     }
 
+    /// A line of text with a dark edge of one pixel, which stands out from black and white alike.
+    pub fn edged_text(&mut self, [x, y]: [usize; 2], text: &str, font: Font, colour: Rgb) {
+        for edge in 0..9 {
+            let place = [
+                (x + edge % 3).wrapping_sub(1),
+                (y + edge / 3).wrapping_sub(1),
+            ];
+            self.text(place, text, font, EDGE);
+        }
+        self.text([x, y], text, font, colour);
+    }
+
     /// As a PNG file.
     pub fn png(&self) -> Result<Vec<u8>, ImageError> {
         let mut file = Vec::new();
@@ -178,5 +192,30 @@ impl DrawTarget for Canvas {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edged_letters_stand_out_from_black_and_white() {
+        const YELLOW: Rgb = [250, 220, 110];
+        for ground in [0, 255] {
+            let mut canvas = Canvas::white(12, 16);
+            canvas.put(
+                [0, 0],
+                &Panel {
+                    width: 12,
+                    height: 16,
+                    pixels: vec![[ground; 3]; 12 * 16],
+                },
+            );
+            canvas.edged_text([2, 1], "R", Font::Small, YELLOW);
+            let count = |colour: Rgb| canvas.data.chunks(3).filter(|c| *c == colour).count();
+            assert!(count(YELLOW) > 15, "{}", count(YELLOW));
+            assert!(count(EDGE) > count(YELLOW), "{}", count(EDGE));
+        }
     }
 }

@@ -14,7 +14,7 @@ use densenet_data::Prepared;
 use densenet_spec::StageKind;
 
 use super::ExplainOptions;
-use crate::{commands::predict::member::Member, failure::Failure, output};
+use crate::{commands::panel::Member, failure::Failure, output};
 
 /// How an answer is explained.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

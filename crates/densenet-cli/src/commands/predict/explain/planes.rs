@@ -182,7 +182,7 @@ impl Plane {
             [left + w / 2 - 3.min(w / 2), top + h - 15.min(h)],
         ];
         for (letter, place) in self.letters.iter().zip(places) {
-            canvas.text(place, letter, Font::Small, LETTERS);
+            canvas.edged_text(place, letter, Font::Small, LETTERS);
         }
     }
 }

@@ -48,6 +48,16 @@ impl Views {
         }
     }
 
+    /// The axes `[depth, height, width]` that a copy is mirrored along; `None` for random copies.
+    pub fn axes(self, view: usize) -> Option<[bool; 3]> {
+        match self {
+            Views::HorizontalFlip | Views::Flips => {
+                Some([view & 4 != 0, view & 2 != 0, view & 1 != 0])
+            }
+            Views::Random(_) => None,
+        }
+    }
+
     /// The copies of a sample, the unchanged one first.
     ///
     /// # Errors
@@ -62,12 +72,12 @@ impl Views {
         let count = self.count(preprocessing.volume.is_some());
         let mut views = Vec::with_capacity(count);
         for view in 1..count {
-            views.push(match self {
-                // Axes [depth, height, width]; bit 0 mirrors the width.
-                Views::HorizontalFlip | Views::Flips => {
-                    mirrored(&plain, [view & 4 != 0, view & 2 != 0, view & 1 != 0])
-                }
-                Views::Random(_) => {
+            views.push(match self.axes(view) {
+                Some(axes) => Prepared {
+                    data: mirror(&plain.data, plain.spatial, plain.channels, axes),
+                    ..plain.clone()
+                },
+                None => {
                     let key = SampleKey {
                         seed: 0,
                         epoch: u32::try_from(view).unwrap_or(u32::MAX),
@@ -82,25 +92,26 @@ impl Views {
     }
 }
 
-/// A sample mirrored along some axes.
-fn mirrored(sample: &Prepared, axes: [bool; 3]) -> Prepared {
-    let [depth, height, width] = sample.spatial;
-    let channels = sample.channels;
+/// Samples of one size mirrored along some axes `[depth, height, width]`.
+///
+/// # Shapes
+/// `data` `[samples, depth, height, width, channels]`.
+pub fn mirror(data: &[f32], spatial: [usize; 3], channels: usize, axes: [bool; 3]) -> Vec<f32> {
+    let [depth, height, width] = spatial;
     let at = |axis: usize, i: usize, n: usize| if axes[axis] { n - 1 - i } else { i };
-    let mut data = Vec::with_capacity(sample.data.len());
-    for z in 0..depth {
-        for y in 0..height {
-            let row = at(0, z, depth) * height + at(1, y, height);
-            for x in 0..width {
-                let pixel = (row * width + at(2, x, width)) * channels;
-                data.extend_from_slice(&sample.data[pixel..pixel + channels]);
+    let mut out = Vec::with_capacity(data.len());
+    for sample in data.chunks_exact((depth * height * width * channels).max(1)) {
+        for z in 0..depth {
+            for y in 0..height {
+                let row = at(0, z, depth) * height + at(1, y, height);
+                for x in 0..width {
+                    let pixel = (row * width + at(2, x, width)) * channels;
+                    out.extend_from_slice(&sample[pixel..pixel + channels]);
+                }
             }
         }
     }
-    Prepared {
-        data,
-        ..sample.clone()
-    }
+    out
 }
 
 /// How far the answers lie apart for one class.
@@ -149,7 +160,8 @@ impl Mean {
     }
 }
 
-fn first_of_the_largest(values: &[f64]) -> Option<usize> {
+/// The first index of the largest value.
+pub fn first_of_the_largest(values: &[f64]) -> Option<usize> {
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     values.iter().position(|v| *v == largest)
 }

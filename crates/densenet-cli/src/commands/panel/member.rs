@@ -30,17 +30,8 @@ impl Member {
     /// The model does not say how images are prepared, or prepares them for another kind of network.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let model = model::load(path)?;
-        let place = path.display();
         let preprocessing = preprocessing(&model, path)?;
-        let temperature = model
-            .provenance
-            .as_ref()
-            .and_then(|p| p.get("calibration")?.get("temperature")?.as_f64());
-        if let Some(temperature) = temperature {
-            output::note(&format!(
-                "note: {place}: calibrated, temperature {temperature:.4}"
-            ));
-        }
+        tell_calibration(&model, path);
         let predictor = Predictor::new(&model.config, &model.state)?;
         let classes = model.config.num_classes;
         let numbered = || (0..classes).map(|i| i.to_string()).collect();
@@ -106,6 +97,20 @@ impl Member {
         }
         self.order = order;
         Ok(())
+    }
+}
+
+/// Says on standard error that a model is calibrated, if it is.
+pub fn tell_calibration(model: &Model, path: &Path) {
+    let temperature = model
+        .provenance
+        .as_ref()
+        .and_then(|p| p.get("calibration")?.get("temperature")?.as_f64());
+    if let Some(temperature) = temperature {
+        output::note(&format!(
+            "note: {}: calibrated, temperature {temperature:.4}",
+            path.display()
+        ));
     }
 }
 
