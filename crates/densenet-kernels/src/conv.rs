@@ -131,9 +131,7 @@ impl Conv<'_> {
             let panels = border(panels, groups, g)..border(panels, groups, g + 1);
             let end = border(chunks, pixel_tasks, t + 1);
             for chunk in border(chunks, pixel_tasks, t)..end {
-                let next = edge(chunk + 1).min(edge(end))..edge(chunk + 2).min(edge(end));
-                let pixels = edge(chunk)..edge(chunk + 1);
-                plan.chunk(t, [pixels, next], panels.clone());
+                plan.chunk(t, edge(chunk)..edge(chunk + 1), panels.clone());
             }
         });
         Ok(())
@@ -359,23 +357,16 @@ struct Places {
     count: usize,
     input: [usize; CHUNK],
     output: [usize; CHUNK],
-    /// The pixels that the task goes on with, to be fetched meanwhile.
-    next: [usize; CHUNK],
-    /// How many of them.
-    ahead: usize,
 }
 
 impl Plan<'_> {
-    /// Handles the panels `panels` of one chunk of at most [`CHUNK`] pixels, as part of task `task`, which goes on with the
-    /// pixels `next`.
-    fn chunk(&self, task: usize, [pixels, next]: [Range<usize>; 2], panels: Range<usize>) {
+    /// Handles the panels `panels` of one chunk of at most [`CHUNK`] pixels, as part of task `task`.
+    fn chunk(&self, task: usize, pixels: Range<usize>, panels: Range<usize>) {
         let first = pixels.start;
         let mut places = Places {
             count: pixels.len(),
             input: [0; CHUNK],
             output: [0; CHUNK],
-            next: [0; CHUNK],
-            ahead: 0,
         };
         let n = places.count;
         origins(
@@ -393,14 +384,6 @@ impl Plan<'_> {
             Source::Map(data, _) => (data, None),
             Source::NormRelu(data, _, affine) => (data, Some(affine)),
         };
-        places.ahead = next.len();
-        origins(
-            &self.conv.window,
-            &self.conv.input_raster(),
-            self.raster,
-            next.start,
-            &mut places.next[..next.len()],
-        );
         // The pixels as the product takes them: normalised, rectified, rounded.
         let pitch = scratch_pitch(self.conv.weights.k());
         with_scratch(places.count * pitch, |scratch| {
@@ -435,7 +418,6 @@ impl Plan<'_> {
         let count = runs().count();
         if count == 1 || count * SHORTEST_RUN <= places.count {
             // Panels outside: a panel stays in the cache while the chunk's pixels pass by.
-            let mut done = 0;
             for panel in self.panels(panels.clone()) {
                 let mr = shape.mr(panel.vectors);
                 for tile in runs().flat_map(|run| evenly(run, mr)) {
@@ -449,8 +431,6 @@ impl Plan<'_> {
                         taps: self.taps.as_slice(),
                         k: width_k,
                     };
-                    self.fetch(places, &panels, done..done + tile.len());
-                    done += tile.len();
                     self.tile(task, &places.output[tile], a, panel);
                 }
             }
@@ -483,18 +463,6 @@ impl Plan<'_> {
                 }
             }
         });
-    }
-
-    /// Fetches a share of the next chunk's pixels, `done` of this one's having been computed, all panels counted.
-    fn fetch(&self, places: &Places, panels: &Range<usize>, done: Range<usize>) {
-        if let Source::NormRelu(data, ..) = self.conv.source
-            && places.ahead > 0
-        {
-            let all = places.count * panels.len();
-            let share = |done: usize| (places.ahead * done).div_ceil(all);
-            let next = &places.next[share(done.start)..share(done.end)];
-            norm::prefetch_pixels(self.isa(), data, next, self.conv.c_in);
-        }
     }
 
     fn panels(&self, range: Range<usize>) -> impl Iterator<Item = Panel<'_>> {

@@ -24,7 +24,7 @@ pub use forward::{clear_halo, copy, moments, normalise_relu};
 pub use rows::{partial_sums, reduce};
 
 pub(crate) use backward::ProductRows;
-pub(crate) use forward::{Rows, affine_relu, prefetch_pixels};
+pub(crate) use forward::{Rows, affine_relu};
 pub(crate) use rows::{row_tasks, sum_over_rows};
 
 use crate::{KernelError, error::exactly};

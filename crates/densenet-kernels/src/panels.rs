@@ -26,6 +26,16 @@ pub(crate) enum Element {
     Bf16Pair,
 }
 
+impl Element {
+    /// Values in an element.
+    pub(crate) fn values(self) -> usize {
+        match self {
+            Element::F32 => 1,
+            Element::Bf16Pair => 2,
+        }
+    }
+}
+
 /// A convolution's weight as panels: `[panel][tap · channel][register across]`, columns padded to whole registers.
 #[derive(Debug, Clone)]
 pub struct Panels {

@@ -185,3 +185,36 @@ pub(crate) fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
 pub(crate) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
+
+/// How values are rounded to bf16.
+pub(crate) trait Round<S: Simd> {
+    /// Stores the first `n` elements rounded to bf16.
+    ///
+    /// # Safety
+    /// As [`Simd::store_bf16`], and the processor has what the shell around us asks for.
+    unsafe fn store(p: *mut u16, v: S::V, n: usize);
+}
+
+/// By shifts and additions.
+pub(crate) struct InSteps;
+
+impl<S: Simd> Round<S> for InSteps {
+    #[inline(always)]
+    unsafe fn store(p: *mut u16, v: S::V, n: usize) {
+        // SAFETY: as ours.
+        unsafe { S::store_bf16(p, v, n) }
+    }
+}
+
+/// By the processor's own instruction.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Native;
+
+#[cfg(target_arch = "x86_64")]
+impl Round<Avx512> for Native {
+    #[inline(always)]
+    unsafe fn store(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
+        // SAFETY: as ours; the shell has AVX512_BF16.
+        unsafe { Avx512::store_bf16_native(p, v, n) }
+    }
+}

@@ -8,7 +8,10 @@
 //! A weight gradient has the input channels as rows, the pixels as `k` and the output's gradient as `b`. Both are this
 //! sum, so both are this kernel. In bf16 an element is a pair: `k` counts pairs, and a multiply-add takes two of each.
 
-use crate::{isa::dispatch, simd::Simd};
+use crate::{
+    isa::dispatch,
+    simd::{InSteps, Round, Simd},
+};
 
 /// Most elements of a tile of any instruction set: the size of a scratch tile.
 pub(crate) const MAX_TILE: usize = 14 * 32;
@@ -129,6 +132,25 @@ pub(crate) unsafe fn compute(isa: crate::Isa, tile: &Tile<'_>, product: &Product
     run(isa, tile, product)
 }
 
+/// [`compute`] of operands that are pairs of bf16, summed in f32; see [`compute_pixels_bf16`].
+///
+/// # Safety
+/// As [`compute`].
+pub(crate) unsafe fn compute_bf16(isa: crate::Isa, tile: &Tile<'_>, product: &Product) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    fn native(tile: &Tile<'_>, product: &Product) {
+        any_size::<crate::simd::Avx512, Dot>(tile, product)
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_bf16() {
+        // SAFETY: the processor has these features, as `has_bf16` detected.
+        return unsafe { native(tile, product) };
+    }
+    dispatch!(fn run(tile: &Tile<'_>, product: &Product) = widened_size);
+    run(isa, tile, product)
+}
+
 /// Computes one tile and stores it to its pixels.
 ///
 /// # Safety
@@ -160,25 +182,20 @@ pub(crate) unsafe fn compute_pixels_bf16(isa: crate::Isa, tile: &Tile<'_>, pixel
 
 /// How an element of both operands adds to a sum.
 trait MultiplyAdd<S: Simd> {
+    /// How sums are rounded to bf16 as the shell around us can do it best.
+    type Round: Round<S>;
+
     /// # Safety
     /// The processor has `S` and what else the shell around us asks for.
     unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V;
-
-    /// [`Simd::store_bf16`] as the shell around us can do it best.
-    ///
-    /// # Safety
-    /// As there, and as [`MultiplyAdd::step`].
-    #[inline(always)]
-    unsafe fn store_bf16(p: *mut u16, v: S::V, n: usize) {
-        // SAFETY: as ours.
-        unsafe { S::store_bf16(p, v, n) }
-    }
 }
 
 /// f32.
 struct Fused;
 
 impl<S: Simd> MultiplyAdd<S> for Fused {
+    type Round = InSteps;
+
     #[inline(always)]
     unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V {
         // SAFETY: the caller has the instruction set.
@@ -192,6 +209,8 @@ struct Dot;
 
 #[cfg(target_arch = "x86_64")]
 impl MultiplyAdd<crate::simd::Avx512> for Dot {
+    type Round = crate::simd::Native;
+
     #[inline(always)]
     unsafe fn step(
         a: std::arch::x86_64::__m512,
@@ -201,18 +220,14 @@ impl MultiplyAdd<crate::simd::Avx512> for Dot {
         // SAFETY: the shell has AVX512_BF16.
         unsafe { crate::simd::Avx512::dot(a, b, sum) }
     }
-
-    #[inline(always)]
-    unsafe fn store_bf16(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
-        // SAFETY: as ours; the shell has AVX512_BF16.
-        unsafe { crate::simd::Avx512::store_bf16_native(p, v, n) }
-    }
 }
 
 /// Pairs of bf16, widened to f32.
 struct Widened;
 
 impl<S: Simd> MultiplyAdd<S> for Widened {
+    type Round = InSteps;
+
     #[inline(always)]
     unsafe fn step(a: S::V, b: S::V, sum: S::V) -> S::V {
         // SAFETY: the caller has the instruction set.
@@ -313,7 +328,7 @@ impl Target for Pixels<'_> {
                 for (j, v) in row.iter().enumerate() {
                     if self.bf16 {
                         let width = if j + 1 < NV { S::LANES } else { last };
-                        A::store_bf16(pixel.cast::<u16>().add(j * S::LANES), *v, width);
+                        A::Round::store(pixel.cast::<u16>().add(j * S::LANES), *v, width);
                     } else if j + 1 < NV || last == S::LANES {
                         S::store(pixel.add(j * S::LANES), *v);
                     } else {

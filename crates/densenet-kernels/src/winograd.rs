@@ -11,8 +11,9 @@
 //! F(4×4, 3×3) needs 36 instead of 144 multiplications for 16 outputs, F(4×4×4, 3×3×3) 216 instead of 1,728 for 64.
 //!
 //! # Numerics
-//! f32; the transforms' larger constants cost some of the last bits (docs/numerics.md). A tile's result depends on its
-//! place in the sample alone, so results have the same bits at any thread count and in any batch.
+//! f32, but for [`Tiles::TwoBf16`]; the transforms' larger constants cost some of the last bits (docs/numerics.md). A
+//! tile's result depends on its place in the sample alone, so results have the same bits at any thread count and in any
+//! batch.
 //!
 //! # Source
 //! Lavin & Gray, *Fast algorithms for convolutional neural networks*, arXiv:1509.09308.
@@ -31,12 +32,13 @@ use std::ptr;
 use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
+    panels::Element,
     parallel::{Shared, border, for_each, with_scratch},
 };
 pub use fused::{FusedStore, FusedWeights, FusedWinograd};
 pub use gradient::WinogradGradient;
 pub use stem::{Stem, StemWeights};
-use transform::{Input, Output, Step, Transform};
+use transform::{Input, Numbers, Output, Step, Transform};
 pub use weights::{Tiles, WinogradWeights};
 
 /// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
@@ -70,6 +72,13 @@ impl Winograd<'_> {
         const OP: &str = "winograd";
         let (data, input) = self.source;
         let w = self.weights;
+        let in_pairs = w.element() == Element::Bf16Pair;
+        exactly(
+            OP,
+            "map of f32 for bf16",
+            0,
+            usize::from(in_pairs && !self.bf16),
+        )?;
         at_least(OP, "input", input.len(), data.len())?;
         at_least(
             OP,
@@ -122,6 +131,15 @@ impl Winograd<'_> {
         }
     }
 
+    /// What patches are, and what they become.
+    fn numbers(&self) -> Numbers {
+        match (self.bf16, self.weights.element()) {
+            (false, _) => Numbers::F32,
+            (true, Element::F32) => Numbers::Widened,
+            (true, Element::Bf16Pair) => Numbers::Bf16,
+        }
+    }
+
     /// The kernel's id in logs and benchmarks: `op.pass.dtype.tile.fusion.isa`.
     pub fn id(&self) -> String {
         let axes = self.weights.axes();
@@ -131,8 +149,12 @@ impl Winograd<'_> {
         };
         let plane = axes[1].tile();
         let isa = self.weights.isa().name();
-        let load = if self.bf16 { "bf16+" } else { "" };
-        format!("{op}.forward.f32.winograd{tile}{plane}x{plane}.{load}store.{isa}")
+        let (dtype, load) = match self.numbers() {
+            Numbers::F32 => ("f32", ""),
+            Numbers::Widened => ("f32", "bf16+"),
+            Numbers::Bf16 => ("bf16", ""),
+        };
+        format!("{op}.forward.{dtype}.winograd{tile}{plane}x{plane}.{load}store.{isa}")
     }
 }
 
@@ -165,7 +187,8 @@ impl Pass<'_> {
         let twins = steps.iter().any(|step| step.mix.depths() > 1);
         let part = if twins { w.c_in().min(PART) } else { w.c_in() };
         // Rows of whole cache lines; the odd line keeps the pixels of a patch out of one set of the cache.
-        let row = part.next_multiple_of(16);
+        let values = w.element().values();
+        let row = part.div_ceil(values).next_multiple_of(16);
         let patch_pitch = count * row + 16;
         let product_pitch = count * width + 16;
         let sizes = [
@@ -192,7 +215,7 @@ impl Pass<'_> {
                             mix: step.mix,
                             ahead: next.map_or([&[]; 4], |next| planes(step, next, plane)),
                             channels: channels.clone(),
-                            bf16: self.winograd.bf16,
+                            numbers: self.winograd.numbers(),
                             target: patches[i * row..].as_mut_ptr(),
                             pitch: patch_pitch,
                             twin: plane * patch_pitch,
@@ -205,7 +228,7 @@ impl Pass<'_> {
                         let product = (depth * plane + point) * product_pitch;
                         w.point(depth * plane + point).multiply(
                             (&patches[point * patch_pitch..][..count * row], row),
-                            channels.clone(),
+                            channels.start / values..channels.end.div_ceil(values),
                             &mut products[product..][..count * width],
                         );
                     }

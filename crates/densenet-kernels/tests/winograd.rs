@@ -39,6 +39,8 @@ fn tensor(name: &str, batch: usize, channels: usize, spatial: [usize; 3]) -> Ten
 enum Way {
     /// 3×3 and 3×3×3.
     Tiles(Tiles),
+    /// The same on a map of bf16; the input is exactly that.
+    Pairs(Tiles),
     /// 7×7 and 7×7×7 of stride 2.
     Stem,
 }
@@ -48,7 +50,7 @@ fn error(x: &Tensor, isa: Isa, c_out: usize, way: Way) -> f64 {
     let (batch, c_in) = (x.batch, x.channels);
     let dims = if x.spatial[0] == 1 { 2 } else { 3 };
     let window = match way {
-        Way::Tiles(_) => Window::cube(dims, 3, 1, 1),
+        Way::Tiles(_) | Way::Pairs(_) => Window::cube(dims, 3, 1, 1),
         Way::Stem => Window::cube(dims, 7, 2, 3),
     };
     let taps = window.taps();
@@ -87,6 +89,21 @@ fn error(x: &Tensor, isa: Isa, c_out: usize, way: Way) -> f64 {
                 source,
                 bf16: false,
                 weights,
+            };
+            convolution.run(&mut output, &block).unwrap();
+        }
+        Way::Pairs(tiles) => {
+            let halves = data.chunks(2).map(|pair| {
+                let [low, high] = [pair[0], pair[1]].map(|x| x.to_bits() >> 16);
+                f32::from_bits(high << 16 | low)
+            });
+            let pairs: Vec<f32> = halves.collect();
+            let raster = Raster::dense(batch, x.spatial, c_in / 2).with_halo(window.padding);
+            let packed = WinogradWeights::packed(isa, &ours, (&window, tiles), sizes);
+            let convolution = Winograd {
+                source: (&pairs, raster),
+                bf16: true,
+                weights: &packed.unwrap(),
             };
             convolution.run(&mut output, &block).unwrap();
         }
@@ -148,6 +165,35 @@ fn every_size_on_every_instruction_set() {
                 let case = format!("{} {tiles:?} {spatial:?} {c_in}→{c_out}", isa.name());
                 println!("{case}: {error:.1e}");
                 assert!(error < most, "{case}: {error:.1e}");
+            }
+        }
+    }
+}
+
+/// Products in f32 are as exact on a map of bf16 as on any other; rounded to bf16 they keep eight bits.
+#[test]
+fn maps_of_bf16_on_every_instruction_set() {
+    for (batch, spatial, c_in, c_out) in CASES {
+        if c_in % 2 == 1 {
+            continue;
+        }
+        let mut x = tensor("x", batch, c_in, spatial);
+        for v in &mut x.data {
+            *v = f64::from(f32::from_bits((*v as f32).to_bits() & 0xffff_0000));
+        }
+        for &isa in Isa::available() {
+            for (tiles, most) in [
+                (Tiles::Two, 2e-5),
+                (Tiles::TwoFour, 5e-5),
+                (Tiles::Four, 5e-5),
+                (Tiles::TwoBf16, 0.05),
+            ] {
+                let error = error(&x, isa, c_out, Way::Pairs(tiles));
+                let case = format!("{} {tiles:?} {spatial:?} {c_in}→{c_out}", isa.name());
+                println!("{case}: {error:.1e}");
+                assert!(error < most, "{case}: {error:.1e}");
+                let rounded = tiles == Tiles::TwoBf16;
+                assert_eq!(error > 1e-4, rounded, "{case}: {error:.1e}");
             }
         }
     }
@@ -218,7 +264,12 @@ fn the_size_of_the_map_chooses_the_tiles() {
     assert_eq!(choose(&cube, [4, 4, 4]), Some(Tiles::Two));
     assert_eq!(choose(&cube, [2, 2, 2]), None);
     assert_eq!(choose(&Window::POINT, [1, 56, 56]), None);
-    assert_eq!(WinogradWeights::choose(&plane, [1, 14, 14], true), None);
+    let choose = |window, spatial| WinogradWeights::choose(window, spatial, true);
+    assert_eq!(choose(&plane, [1, 56, 56]), Some(Tiles::Four));
+    assert_eq!(choose(&plane, [1, 14, 14]), Some(Tiles::TwoBf16));
+    assert_eq!(choose(&plane, [1, 7, 7]), None);
+    assert_eq!(choose(&cube, [24, 24, 24]), Some(Tiles::Four));
+    assert_eq!(choose(&cube, [8, 8, 8]), Some(Tiles::TwoBf16));
 }
 
 #[test]
@@ -245,4 +296,12 @@ fn what_does_not_fit_is_an_error() {
         "size of the output"
     );
     assert!(run.run(&mut [0.0; 16], &bare).is_ok());
+    let tiles = (&window, Tiles::TwoBf16);
+    let rounded = WinogradWeights::packed(Isa::PORTABLE, &[0.0; 9], tiles, [1, 1]).unwrap();
+    let run = Winograd {
+        weights: &rounded,
+        ..run
+    };
+    let error = run.run(&mut [0.0; 16], &bare).unwrap_err();
+    assert_eq!(error.what, "map of f32 for bf16");
 }

@@ -9,7 +9,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     parallel::Shared,
-    simd::{Simd, fma, load_some, relu},
+    simd::{InSteps, Round, Simd, fma, load_some, relu},
 };
 
 dispatch! {
@@ -40,7 +40,7 @@ impl Rows<'_> {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         fn native(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
-            rows_body::<crate::simd::Avx512, Native>(rows, output, pitch);
+            rows_body::<crate::simd::Avx512, crate::simd::Native>(rows, output, pitch);
         }
         #[cfg(target_arch = "x86_64")]
         if self.bf16 && isa.has_bf16() {
@@ -52,58 +52,12 @@ impl Rows<'_> {
 }
 
 dispatch! {
-    /// Asks for the pixels at `places`, which will be read soon.
-    pub(crate) fn prefetch_pixels(input: &[f32], places: &[usize], channels: usize) = prefetch_pixels_body
-}
-
-#[inline(always)]
-fn prefetch_pixels_body<S: Simd>(input: &[f32], places: &[usize], channels: usize) {
-    for place in places {
-        for pixel in input[*place..*place + channels].chunks(16) {
-            // SAFETY: the shell around us has the instruction set.
-            unsafe { S::prefetch(pixel.as_ptr()) };
-        }
-    }
-}
-
-dispatch! {
     fn write_rows(rows: &Rows<'_>, output: &mut [f32], pitch: usize) = write_rows_body
 }
 
 #[inline(always)]
 fn write_rows_body<S: Simd>(rows: &Rows<'_>, output: &mut [f32], pitch: usize) {
     rows_body::<S, InSteps>(rows, output, pitch);
-}
-
-/// How values are rounded to bf16.
-trait Round<S: Simd> {
-    /// # Safety
-    /// As [`Simd::store_bf16`], and the processor has what the shell around us asks for.
-    unsafe fn store(p: *mut u16, v: S::V, n: usize);
-}
-
-/// By shifts and additions.
-struct InSteps;
-
-impl<S: Simd> Round<S> for InSteps {
-    #[inline(always)]
-    unsafe fn store(p: *mut u16, v: S::V, n: usize) {
-        // SAFETY: as ours.
-        unsafe { S::store_bf16(p, v, n) }
-    }
-}
-
-/// By the processor's own instruction.
-#[cfg(target_arch = "x86_64")]
-struct Native;
-
-#[cfg(target_arch = "x86_64")]
-impl Round<crate::simd::Avx512> for Native {
-    #[inline(always)]
-    unsafe fn store(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
-        // SAFETY: as ours; the shell has AVX512_BF16.
-        unsafe { crate::simd::Avx512::store_bf16_native(p, v, n) }
-    }
 }
 
 /// Pixels that pass by together, so that the affine map is loaded once for all of them.

@@ -4,19 +4,21 @@ use std::ops::Range;
 
 use crate::{
     Isa,
+    panels::Element,
     tile::{self, Product, Tile, TileShape},
 };
 
-/// The packed weight of one pixel of a transform: `[panel][k][register across]`.
+/// The packed weight of one pixel of a transform: `[panel][k][register across]`, in bf16 pairs of k.
 pub(super) struct Weight<'a> {
     pub isa: Isa,
     pub shape: TileShape,
     pub columns: usize,
+    pub element: Element,
     pub data: &'a [f32],
 }
 
 impl Weight<'_> {
-    /// Length of the whole sum.
+    /// Length of the whole sum, in elements.
     pub(super) fn rows(&self) -> usize {
         self.data.len() / self.shape.padded(self.columns)
     }
@@ -56,7 +58,12 @@ impl Weight<'_> {
                 };
                 // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count`
                 // rows of all panels' registers.
-                unsafe { tile::compute(self.isa, &tile, &target) };
+                unsafe {
+                    match self.element {
+                        Element::F32 => tile::compute(self.isa, &tile, &target),
+                        Element::Bf16Pair => tile::compute_bf16(self.isa, &tile, &target),
+                    }
+                }
             }
         }
     }

@@ -19,12 +19,13 @@ use densenet_spec::Window;
 
 use super::{
     product::Weight,
-    transform::{self, COLUMNS, Column, Input, Mix, Output, Transform, transform_kernel},
+    transform::{self, COLUMNS, Column, Input, Mix, Numbers, Output, Transform, transform_kernel},
 };
 use crate::{
     Buffer, Isa, KernelError, Raster,
     error::{at_least, exactly},
     norm::Affine,
+    panels::Element,
     parallel::{Shared, border, for_each, with_scratch},
     tile::TileShape,
 };
@@ -333,7 +334,7 @@ impl Pass<'_> {
                     mix: Mix::One,
                     ahead: [&[]; 4],
                     channels: 0..needed,
-                    bf16: false,
+                    numbers: Numbers::F32,
                     target: patches[i * row..].as_mut_ptr(),
                     pitch: point_pitch,
                     twin: 0,
@@ -357,6 +358,7 @@ impl Pass<'_> {
                         isa: w.isa,
                         shape: w.shape,
                         columns: w.c_out,
+                        element: Element::F32,
                         data: &w.data[point * w.rows() * width..][..w.rows() * width],
                     };
                     weight.multiply((patch, step), 0..w.rows(), product);

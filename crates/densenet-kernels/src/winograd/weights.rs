@@ -9,7 +9,9 @@ use super::{
 use crate::{
     Buffer, Isa, KernelError, Operand,
     error::exactly,
+    panels::Element,
     parallel::{Shared, border, for_each},
+    simd::bf16,
     tile::TileShape,
 };
 
@@ -22,6 +24,9 @@ pub enum Tiles {
     TwoFour,
     /// F(4×4) and F(4×4×4): 4 and 8 times fewer.
     Four,
+    /// F(2×2) and F(2×2×2) of a bf16 map, multiplied in bf16: as few as [`Tiles::Two`], at twice the rate. The transforms
+    /// are computed in f32 and rounded, which strays 5/3 (2-D) and 2.2 times (3-D) as far as a direct convolution in bf16.
+    TwoBf16,
 }
 
 impl Tiles {
@@ -32,10 +37,17 @@ impl Tiles {
             _ => Transform::Identity,
         };
         let plane = match self {
-            Tiles::Two => Transform::F2,
+            Tiles::Two | Tiles::TwoBf16 => Transform::F2,
             Tiles::TwoFour | Tiles::Four => Transform::F4,
         };
         [depth, plane, plane]
+    }
+
+    fn element(self) -> Element {
+        match self {
+            Tiles::TwoBf16 => Element::Bf16Pair,
+            _ => Element::F32,
+        }
     }
 }
 
@@ -47,7 +59,8 @@ pub struct WinogradWeights {
     axes: [Transform; 3],
     c_in: usize,
     c_out: usize,
-    /// `[pixel][panel][c_in][register across]`
+    element: Element,
+    /// `[pixel][panel][c_in][register across]`, in bf16 with pairs of `c_in`.
     data: Buffer,
 }
 
@@ -65,30 +78,33 @@ impl WinogradWeights {
     /// The tiles that compute a convolution over a sample's map of this size fastest; `None` if that is the direct one.
     ///
     /// ```text
-    /// cost = tiles · points · 1.3 + points · 18        direct: pixels · taps + taps · 18
+    /// cost = tiles · points · (1 + 0.4) + points · 24        direct: pixels · taps + taps · 24
     /// ```
     ///
-    /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.3 of its products; to fetch a
-    /// weight from memory once takes as long as 18 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 25 GB/s), and on
-    /// small maps that counts. The batch does not, so that a sample's result does not depend on it. A direct convolution
-    /// in bf16 costs half; tiles compute in f32, as their transforms would lose more bits than bf16 has.
-    pub fn choose(window: &Window, spatial: [usize; 3], direct_bf16: bool) -> Option<Tiles> {
+    /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.4 of a product in f32; to
+    /// fetch a weight from memory once takes as long as 24 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 20 GB/s),
+    /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. On a map of bf16
+    /// (`bf16`) direct convolutions and [`Tiles::TwoBf16`] multiply and fetch at half the cost; larger tiles are f32 there
+    /// too, as their transforms would lose more bits than bf16 has.
+    pub fn choose(window: &Window, spatial: [usize; 3], bf16: bool) -> Option<Tiles> {
         if !Self::fits(window) {
             return None;
         }
-        let fetch = |weights: usize| 18 * weights;
+        let fetch = |weights: usize| 24 * weights;
         let direct = spatial.iter().product::<usize>() * window.taps() + fetch(window.taps());
-        let direct = if direct_bf16 { direct / 2 } else { direct };
+        let direct = if bf16 { direct / 2 } else { direct };
         let cost = |tiles: Tiles| {
             let axes = tiles.axes(window);
             let count: usize = (0..3)
                 .map(|a| spatial[a].div_ceil(axes[a].tile()))
                 .product();
             let points: usize = axes.iter().map(|a| a.patch()).product();
-            count * points * 13 / 10 + fetch(points)
+            let values = tiles.element().values();
+            count * points * (10 / values + 4) / 10 + fetch(points) / values
         };
-        let best = [Tiles::Four, Tiles::TwoFour, Tiles::Two]
+        let best = [Tiles::Four, Tiles::TwoFour, Tiles::Two, Tiles::TwoBf16]
             .into_iter()
+            .filter(|tiles| bf16 || tiles.element() == Element::F32)
             .min_by_key(|t| cost(*t));
         best.filter(|tiles| cost(*tiles) < direct)
     }
@@ -105,6 +121,7 @@ impl WinogradWeights {
             axes: tiles.axes(window),
             c_in: 0,
             c_out: 0,
+            element: tiles.element(),
             data: Buffer::default(),
         })
     }
@@ -136,35 +153,44 @@ impl WinogradWeights {
             self.data = Buffer::zeroed(len);
         }
         let (rows, columns, axes) = (self.c_in, self.c_out, self.axes);
+        let (element, k, values) = (self.element, self.k(), self.element.values());
+        let pair = |first: f32, second: f32| {
+            f32::from_bits(first.to_bits() | u32::from(bf16(second)) << 16)
+        };
         let shape = self.shape;
         let shared = Shared::new(&mut self.data[..len]);
         let value = |tap: usize, row: usize, column: usize| match operand {
             Operand::Forward => weight[(tap * c_in + row) * c_out + column],
             Operand::BackwardInput => weight[((taps - 1 - tap) * c_in + column) * c_out + row],
         };
-        let tasks = rows.min(32);
+        let tasks = k.min(32);
         for_each(tasks, |task| {
             let (mut pixels, mut spare) = (Vec::new(), Vec::new());
-            for row in border(rows, tasks, task)..border(rows, tasks, task + 1) {
+            let elements = border(k, tasks, task)..border(k, tasks, task + 1);
+            for row in elements.start * values..rows.min(elements.end * values) {
                 for (start, vectors) in shape.panels(columns) {
                     let width = vectors * shape.lanes;
                     for first in (0..width).step_by(COLUMNS.min(shape.lanes)) {
                         let many = COLUMNS.min(width - first);
-                        let column = start + first;
+                        let left = start + first;
                         pixels.clear();
                         pixels.extend((0..taps).map(|tap| -> Column {
-                            std::array::from_fn(|j| match column + j < columns {
-                                true => f64::from(value(tap, row, column + j)),
+                            std::array::from_fn(|j| match left + j < columns {
+                                true => f64::from(value(tap, row, left + j)),
                                 false => 0.0,
                             })
                         }));
                         transform_kernel(&axes, &mut pixels, &mut spare);
-                        for (p, values) in pixels.iter().enumerate() {
-                            let place = p * pitch + start * rows + row * width + first;
-                            // SAFETY: every row of every panel belongs to one task.
+                        for (p, column) in pixels.iter().enumerate() {
+                            let place = p * pitch + start * k + row / values * width + first;
+                            // SAFETY: every element of every panel belongs to one task.
                             let target = unsafe { shared.slice(place, many) };
-                            for (t, v) in target.iter_mut().zip(values) {
-                                *t = *v as f32;
+                            for (t, v) in target.iter_mut().zip(column) {
+                                *t = match (element, row % 2) {
+                                    (Element::F32, _) => *v as f32,
+                                    (_, 0) => f32::from_bits(u32::from(bf16(*v as f32))),
+                                    _ => pair(*t, *v as f32),
+                                };
                             }
                         }
                     }
@@ -192,7 +218,7 @@ impl WinogradWeights {
     /// Elements that a transformed kernel takes.
     pub fn elements(window: &Window, tiles: Tiles, c_in: usize, c_out: usize) -> usize {
         let points: usize = tiles.axes(window).iter().map(|a| a.patch()).product();
-        points * c_in * c_out
+        points * c_in.div_ceil(tiles.element().values()) * c_out
     }
 
     pub(super) fn isa(&self) -> Isa {
@@ -224,13 +250,23 @@ impl WinogradWeights {
         widest.map_or(1, |(_, vectors)| self.shape.mr(vectors))
     }
 
+    /// What the elements are.
+    pub(super) fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Elements that a product sums over.
+    pub(super) fn k(&self) -> usize {
+        self.c_in.div_ceil(self.element.values())
+    }
+
     fn points(&self) -> usize {
         self.axes.iter().map(|a| a.patch()).product()
     }
 
     /// Elements from one pixel's weight to the next.
     fn pitch(&self) -> usize {
-        self.c_in * self.width()
+        self.k() * self.width()
     }
 
     /// The packed weight of one pixel of the transform.
@@ -239,6 +275,7 @@ impl WinogradWeights {
             isa: self.isa,
             shape: self.shape,
             columns: self.c_out,
+            element: self.element,
             data: &self.data[point * self.pitch()..][..self.pitch()],
         }
     }

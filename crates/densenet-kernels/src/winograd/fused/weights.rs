@@ -9,6 +9,7 @@ use crate::{
     Buffer, Isa, KernelError, Operand,
     error::exactly,
     isa::dispatch,
+    panels::Element,
     parallel::{Shared, border, for_each},
     simd::{Simd, load_some},
     tile::TileShape,
@@ -95,6 +96,7 @@ impl FusedWeights {
             isa: self.isa,
             shape: self.shape,
             columns: self.c_out,
+            element: Element::F32,
             data: &self.data[point * self.pitch()..][..self.pitch()],
         }
     }
