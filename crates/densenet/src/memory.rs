@@ -1,6 +1,6 @@
 //! What a network will need in memory.
 
-use densenet_kernels::{Isa, winograd::WinogradWeights};
+use densenet_kernels::Isa;
 use densenet_spec::Architecture;
 
 use crate::{NetworkError, network, plan::Plan, predictor};
@@ -37,15 +37,7 @@ pub fn estimate(
     let buffers = plan.table.buffers * size_of::<f32>();
     let schedule = predictor::Schedule::new(&plan, &trace, batch, true);
     let run = predictor::Sizes::new(&plan, &trace, &schedule).total() * size_of::<f32>();
-    let layers = plan.blocks.iter().flat_map(|b| &b.layers);
-    let transformed: usize = layers
-        .filter_map(|layer| {
-            let (conv, spatial) = (layer.last(), trace.layers[layer.index].spatial);
-            let tiles = WinogradWeights::choose(&conv.window, spatial, false)?;
-            let [c_in, c_out] = [conv.c_in, conv.c_out];
-            Some(WinogradWeights::elements(&conv.window, tiles, c_in, c_out))
-        })
-        .sum();
+    let (_, transformed) = predictor::transformed(&plan, &trace, false);
     let train = |memory_efficient| {
         let step = network::Sizes::new(&plan, &trace, batch, memory_efficient, isa).bytes();
         // The loaded model, parameters, their gradients, and a momentum.

@@ -25,6 +25,7 @@ pub(crate) use schedule::Schedule;
 pub use source::Weights;
 use taps::Taps;
 use weights::Packer;
+pub(crate) use weights::transformed;
 pub(crate) use workspace::Sizes;
 use workspace::Workspace;
 
@@ -327,9 +328,11 @@ impl Predictor {
         let blocks = self.plan.blocks.iter().zip(&packed.blocks);
         let layers = blocks.flat_map(|(block, weights)| block.layers.iter().zip(weights));
         let layers: Vec<_> = layers.collect();
+        let bf16 = self.options.dtype == Dtype::Bf16;
+        let (kept, _) = transformed(&self.plan, trace, bf16);
         layers.into_par_iter().try_for_each(|(layer, weights)| {
             let spatial = trace.layers[layer.index].spatial;
-            weights.last.prepare(layer.last(), spatial)
+            weights.last.prepare(layer.last(), spatial, kept)
         })?;
         Ok(())
     }

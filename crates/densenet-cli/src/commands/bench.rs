@@ -128,7 +128,7 @@ impl Bench {
             let (times, bytes) = self.time_training(model, input)?;
             (times, Vec::new(), bytes)
         } else {
-            let (times, stages) = self.time_prediction(&model, input)?;
+            let (times, stages) = self.time_prediction(model, input)?;
             (times, stages, None)
         };
         // A backward pass computes two products where the forward pass computes one.
@@ -162,10 +162,11 @@ impl Bench {
 
     fn time_prediction(
         &self,
-        model: &Model,
+        model: Model,
         input: Input<'_>,
     ) -> Result<(Times, Vec<Stage>), Failure> {
-        let predictor = self.dtype.predictor(model)?;
+        let predictor = self.dtype.predictor(&model)?;
+        drop(model);
         let times = Times::of(self.warmup, self.iterations, || {
             predictor.run(input).map(drop)
         })?;

@@ -89,8 +89,7 @@ impl<'a> Run<'a> {
                     };
                     self.stage(0, |run| run.stem(group))?;
                     if matches!(self.predictor.weights, Weighing::Once(_)) {
-                        // There is no next run that would need them.
-                        self.work.image = Buffer::default();
+                        // There is no next run that would need it.
                         self.work.map = Buffer::default();
                     }
                 } else {
@@ -169,15 +168,15 @@ impl<'a> Run<'a> {
         }
         let padded = image.with_halo(conv.window.padding);
         let work = &mut *self.work;
-        if work.image.len() < padded.len() {
-            work.image = Buffer::zeroed(padded.len());
+        if work.inner.len() < padded.len() {
+            work.inner = Buffer::zeroed(padded.len());
         }
-        norm::clear_halo(&mut work.image, &padded)?;
-        norm::copy(conv.c_in, (input.data, &image), (&mut work.image, &padded))?;
+        norm::clear_halo(&mut work.inner, &padded)?;
+        norm::copy(conv.c_in, (input.data, &image), (&mut work.inner, &padded))?;
         let convolution = Convolution {
             window: conv.window,
             c_in: conv.c_in,
-            source: Source::Map(&work.image, padded),
+            source: Source::Map(&work.inner, padded),
             weights: &packed.direct,
         };
         self.taps.conv(&convolution, &map, 0, norm)?;
@@ -224,10 +223,10 @@ impl<'a> Run<'a> {
         let isa = self.predictor.options.isa;
         let work = &mut *self.work;
         let started = self.profile.start(|| tiles.id());
-        tiles.prepare(image, &mut work.image)?;
+        tiles.prepare(image, &mut work.inner)?;
         let depth = map.spatial[0];
         let Some(window) = plan.stem.pool else {
-            tiles.run(&work.image, 0..depth, (&mut work.block, block))?;
+            tiles.run(&work.inner, 0..depth, (&mut work.block, block))?;
             self.profile.end(started, 0);
             return Ok(());
         };
@@ -249,7 +248,7 @@ impl<'a> Run<'a> {
             held = keep..new.end;
             let started = self.profile.start(|| tiles.id());
             let target = &mut work.map[(new.start - keep) * plane..];
-            tiles.run(&work.image, new.clone(), (target, &planes(new.len())))?;
+            tiles.run(&work.inner, new.clone(), (target, &planes(new.len())))?;
             self.profile.end_part(started, 0, (new.len(), depth));
             let last_of = |z: usize| {
                 let end = z * window.stride[0] + window.kernel[0];
@@ -297,7 +296,7 @@ impl<'a> Run<'a> {
         let isa = self.predictor.options.isa;
         let work = &mut *self.work;
         let last = layer.last();
-        let way = weights.last.way(last, raster.spatial);
+        let way = weights.last.way(last, raster.spatial)?;
         // The bottleneck's raster, in pairs of bf16 where the convolution reads bf16; tiles need no border.
         let pairs = weights.last.in_bf16;
         let channels = if pairs { last.c_in / 2 } else { last.c_in };
@@ -306,7 +305,7 @@ impl<'a> Run<'a> {
         } else {
             let inner = Raster::dense(self.batch, raster.spatial, channels);
             let inner = inner.with_halo(last.window.padding);
-            norm::clear_halo(&mut work.bottleneck, &inner)?;
+            norm::clear_halo(&mut work.inner, &inner)?;
             inner
         };
         let affine = self.predictor.affine(&layer.norm1);
@@ -327,31 +326,30 @@ impl<'a> Run<'a> {
                     false => Store::Affine { affine, relu: true },
                 };
                 let started = self.profile.start(|| convolution.id(&store));
-                convolution.run(&mut work.bottleneck, &inner, store)?;
+                convolution.run(&mut work.inner, &inner, store)?;
                 self.profile.end(started, layer.index + 2);
             }
             _ => norm::normalise_relu(
                 isa,
                 (&work.block, raster),
                 affine,
-                (&mut work.bottleneck, &inner),
+                (&mut work.inner, &inner),
             )?,
         }
         let new = raster.at(layer.c_in);
         // The convolution that makes the new features, behind norm, ReLU and, where it is, the bottleneck.
         let made_by = layer.index + if layer.bottleneck.is_some() { 5 } else { 2 };
-        let bottleneck = &work.bottleneck[..];
+        let bottleneck = &work.inner[..];
         let source = match pairs {
             true => Source::Bf16(bottleneck, inner),
             false => Source::Map(bottleneck, inner),
         };
         let panels = match way {
             Way::Tiles(weights) => {
-                let source = (bottleneck, inner);
                 let convolution = Winograd {
-                    source,
+                    source: (bottleneck, inner),
                     bf16: pairs,
-                    weights,
+                    weights: &weights,
                 };
                 let started = self.profile.start(|| convolution.id());
                 convolution.run(&mut work.block, &new)?;

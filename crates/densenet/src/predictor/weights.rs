@@ -5,8 +5,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use densenet_kernels::{
     Isa, KernelError, Operand, Panels,
-    winograd::{StemWeights, WinogradWeights},
+    winograd::{StemWeights, Tiles, WinogradWeights},
 };
+use densenet_spec::Trace;
 use densenet_weights::StateDict;
 use rayon::prelude::*;
 
@@ -181,7 +182,7 @@ impl Store {
             Store::Once(state) => {
                 let layer = &packer.plan.blocks[block].layers[layer];
                 let weights = packer.layer(layer, |parameter| packer.take(state, parameter))?;
-                weights.last.prepare(layer.last(), spatial)?;
+                weights.last.prepare(layer.last(), spatial, false)?;
                 Ok(Held::Made(weights))
             }
         }
@@ -224,7 +225,7 @@ pub(super) struct SpatialWeights {
     /// Rounded to bf16, from the first run on whose maps ask for it.
     bf16: OnceLock<Panels>,
     /// Transformed for each kind of tiles, from the first run on whose maps ask for it.
-    tiles: [OnceLock<WinogradWeights>; 3],
+    tiles: [OnceLock<WinogradWeights>; 4],
 }
 
 /// How a 3×3 or 3×3×3 convolution is computed.
@@ -232,7 +233,29 @@ pub(super) enum Way<'a> {
     Direct(&'a Panels),
     /// On a map of bf16 pairs.
     DirectBf16(&'a Panels),
-    Tiles(&'a WinogradWeights),
+    Tiles(Held<'a, WinogradWeights>),
+}
+
+/// Multiply-adds of a sample for each element of its transformed kernels from which on these are made anew in every run:
+/// that takes 2 % of the run's time at most, and kernels of 3×3×3 take 8 times the memory of the weights they are made of.
+const MACS_PER_ELEMENT: u64 = 3300;
+
+/// Whether kernels are transformed once for all runs of this size, and the elements they take: all together if they are
+/// kept, the largest one's if each is made when its layer comes.
+pub(crate) fn transformed(plan: &Plan, trace: &Trace, bf16: bool) -> (bool, usize) {
+    let layers = plan.blocks.iter().flat_map(|block| &block.layers);
+    let elements = layers.filter_map(|layer| {
+        let (conv, spatial) = (layer.last(), trace.layers[layer.index].spatial);
+        let bf16 = bf16 && SpatialWeights::takes_bf16(conv, layer.bottleneck.is_some());
+        let tiles = WinogradWeights::choose(&conv.window, spatial, bf16)?;
+        let [c_in, c_out] = [conv.c_in, conv.c_out];
+        Some(WinogradWeights::elements(&conv.window, tiles, c_in, c_out))
+    });
+    let all: usize = elements.clone().sum();
+    match trace.macs() < all as u64 * MACS_PER_ELEMENT {
+        true => (true, all),
+        false => (false, elements.max().unwrap_or(0)),
+    }
 }
 
 impl SpatialWeights {
@@ -245,42 +268,57 @@ impl SpatialWeights {
     ) -> Result<Self, NetworkError> {
         Ok(SpatialWeights {
             direct: Panels::packed(isa, weight, conv.sizes(), Operand::Forward)?,
-            in_bf16: dtype == Dtype::Bf16 && bottleneck && conv.c_in.is_multiple_of(2),
+            in_bf16: dtype == Dtype::Bf16 && Self::takes_bf16(conv, bottleneck),
             bf16: OnceLock::new(),
             tiles: Default::default(),
         })
     }
 
-    /// Prepares the way for maps of this size, where it is not there yet.
+    /// Whether the map of this convolution holds bf16 where the network computes in it.
+    fn takes_bf16(conv: &Conv, bottleneck: bool) -> bool {
+        bottleneck && conv.c_in.is_multiple_of(2)
+    }
+
+    /// Prepares what is kept for maps of this size, where it is not there yet: `tiles` says whether a transformed kernel is.
     ///
     /// The size of a sample's map decides, never the batch, so that a sample's result does not depend on its batch.
-    pub(super) fn prepare(&self, conv: &Conv, spatial: [usize; 3]) -> Result<(), KernelError> {
-        let isa = self.direct.isa();
-        if let Some(tiles) = WinogradWeights::choose(&conv.window, spatial, self.in_bf16) {
-            let slot = &self.tiles[tiles as usize];
-            if slot.get().is_none() {
-                let sizes = [conv.c_in, conv.c_out];
-                let window = (&conv.window, tiles);
-                let weight = self.direct.unpacked();
-                let weights = WinogradWeights::packed(isa, &weight, window, sizes)?;
+    pub(super) fn prepare(
+        &self,
+        conv: &Conv,
+        spatial: [usize; 3],
+        tiles: bool,
+    ) -> Result<(), KernelError> {
+        let chosen = WinogradWeights::choose(&conv.window, spatial, self.in_bf16);
+        if let Some(chosen) = chosen {
+            let slot = &self.tiles[chosen as usize];
+            if tiles && slot.get().is_none() {
+                let weights = self.transformed(conv, chosen)?;
                 slot.get_or_init(|| weights);
             }
         } else if self.in_bf16 && self.bf16.get().is_none() {
+            let isa = self.direct.isa();
             let panels = Panels::packed_bf16(isa, &self.direct.unpacked(), conv.sizes())?;
             self.bf16.get_or_init(|| panels);
         }
         Ok(())
     }
 
+    fn transformed(&self, conv: &Conv, tiles: Tiles) -> Result<WinogradWeights, KernelError> {
+        let (isa, sizes) = (self.direct.isa(), [conv.c_in, conv.c_out]);
+        WinogradWeights::packed(isa, &self.direct.unpacked(), (&conv.window, tiles), sizes)
+    }
+
     /// The way for maps of this size, once it is prepared.
-    pub(super) fn way(&self, conv: &Conv, spatial: [usize; 3]) -> Way<'_> {
+    pub(super) fn way(&self, conv: &Conv, spatial: [usize; 3]) -> Result<Way<'_>, KernelError> {
         let tiles = WinogradWeights::choose(&conv.window, spatial, self.in_bf16);
-        let tiles = tiles.and_then(|tiles| self.tiles[tiles as usize].get());
-        match (tiles, self.bf16.get()) {
-            (Some(weights), _) => Way::Tiles(weights),
+        Ok(match (tiles, self.bf16.get()) {
+            (Some(tiles), _) => Way::Tiles(match self.tiles[tiles as usize].get() {
+                Some(weights) => Held::Kept(weights),
+                None => Held::Made(self.transformed(conv, tiles)?),
+            }),
             (None, Some(panels)) => Way::DirectBf16(panels),
             (None, None) => Way::Direct(&self.direct),
-        }
+        })
     }
 }
 

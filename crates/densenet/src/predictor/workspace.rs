@@ -9,14 +9,13 @@ use crate::plan::Plan;
 /// Buffers of one run. They only grow, so that steady work allocates nothing.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    /// A group's input with the stem's padding around it.
-    pub image: Buffer,
     /// The stem's output before its pooling.
     pub map: Buffer,
     /// The dense block's buffer; transitions read one block and write the next in place of it.
     pub block: Buffer,
-    /// A layer's bottleneck, with a border where its convolution needs one (or a plain layer's rectified input).
-    pub bottleneck: Buffer,
+    /// What a convolution wider than a pixel reads: a group's image, with the stem's padding around it; later a layer's
+    /// bottleneck (or a plain layer's rectified input), with a border where its convolution needs one.
+    pub inner: Buffer,
     /// A transition's input after pooling; the classifier's input.
     pub pooled: Buffer,
     /// The whole batch between two segments: what the next reads and what the next leaves.
@@ -26,10 +25,9 @@ pub(crate) struct Workspace {
 /// How long each buffer of a [`Workspace`] must be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    pub image: usize,
     pub map: usize,
     pub block: usize,
-    pub bottleneck: usize,
+    pub inner: usize,
     pub pooled: usize,
     pub carry: usize,
 }
@@ -42,7 +40,7 @@ impl Sizes {
         let map = Raster::dense(first, trace.layers[0].spatial, stem.c_out);
         let tiles = StemWeights::pays(&stem.window, map.spatial);
         let mut sizes = Sizes {
-            image: match tiles {
+            inner: match tiles {
                 true => StemWeights::prepared(&stem.window, &image),
                 false => image.with_halo(stem.window.padding).len(),
             },
@@ -64,7 +62,7 @@ impl Sizes {
                 let conv = layer.last();
                 let padded = Raster::dense(group, spatial, conv.c_in);
                 let padded = padded.with_halo(conv.window.padding).len();
-                sizes.bottleneck = sizes.bottleneck.max(padded).max(spread(conv.c_in));
+                sizes.inner = sizes.inner.max(padded).max(spread(conv.c_in));
             }
         }
         let last = schedule.group(plan.blocks.len() - 1);
@@ -83,7 +81,7 @@ impl Sizes {
 
     /// Elements of all buffers.
     pub(crate) fn total(&self) -> usize {
-        self.image + self.map + self.block + self.bottleneck + self.pooled + 2 * self.carry
+        self.map + self.block + self.inner + self.pooled + 2 * self.carry
     }
 }
 
@@ -104,10 +102,9 @@ impl Workspace {
     pub(crate) fn reserve(&mut self, sizes: &Sizes) {
         let [left, right] = &mut self.carry;
         for (buffer, len) in [
-            (&mut self.image, sizes.image),
             (&mut self.map, sizes.map),
             (&mut self.block, sizes.block),
-            (&mut self.bottleneck, sizes.bottleneck),
+            (&mut self.inner, sizes.inner),
             (&mut self.pooled, sizes.pooled),
             (left, sizes.carry),
             (right, sizes.carry),
