@@ -348,3 +348,49 @@ impl Predictor {
         norm.affine(&self.folded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use densenet_spec::{Stem, preset};
+    use densenet_weights::{InitMode, initialize};
+
+    use super::*;
+
+    /// A large image's kernels are transformed when their layer comes, a small one's are kept, and the logits are the same.
+    #[test]
+    fn kernels_made_anew_change_nothing() {
+        let config = DenseNetConfig {
+            growth_rate: 8,
+            block_config: vec![2],
+            num_init_features: 8,
+            stem: Stem::small(2),
+            ..preset("densenet121").unwrap().config(2).unwrap()
+        };
+        let architecture = Architecture::new(&config).unwrap();
+        let state = initialize(&architecture, 3, InitMode::FanOut);
+        let predictor = Predictor::new(&config, &state).unwrap();
+        let (plan, spatial) = (&predictor.plan, [1, 160, 160]);
+        let (trace, small) = (
+            architecture.trace(spatial).unwrap(),
+            architecture.trace([1, 32, 32]).unwrap(),
+        );
+        let (kept, one) = transformed(plan, &trace, false);
+        assert!(!kept);
+        assert_eq!(transformed(plan, &small, false), (true, 2 * one));
+        let data: Vec<f32> = (0..3 * 160 * 160).map(|i| (i as f32).sin()).collect();
+        let input = Input {
+            data: &data,
+            batch: 1,
+            spatial,
+        };
+        let made = predictor.run(input).unwrap();
+        let weights::Store::Kept(packed) = &predictor.weights else {
+            unreachable!("a predictor keeps its weights");
+        };
+        for (layer, weights) in plan.blocks[0].layers.iter().zip(&packed.blocks[0]) {
+            let spatial = trace.layers[layer.index].spatial;
+            weights.last.prepare(layer.last(), spatial, true).unwrap();
+        }
+        assert_eq!(made, predictor.run(input).unwrap());
+    }
+}
