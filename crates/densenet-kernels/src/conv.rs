@@ -1,5 +1,7 @@
 //! Convolutions, forward and with respect to their input, over channels-last maps.
 
+mod paired;
+
 use std::ops::Range;
 
 use densenet_spec::Window;
@@ -12,6 +14,7 @@ use crate::{
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
     tile::{self, MAX_TILE, Pixels, Product, Tile},
 };
+pub use paired::Paired;
 
 /// What a convolution reads.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use densenet_kernels::{
     Isa, Panels, Raster,
-    conv::{Conv, Source, Store},
+    conv::{Conv, Paired, Source, Store},
     norm::Affine,
 };
 use densenet_spec::Window;
@@ -147,6 +147,70 @@ fn maps_of_pairs() {
             }
         }
     }
+}
+
+/// Stems of stride 2, of images of odd and even sizes and channels, as wide as the kernel and narrower.
+#[test]
+fn images_in_pairs_of_pixels() {
+    let cases = [
+        (Window::cube(2, 7, 2, 3), 2, [1, 12, 33], 3),
+        (Window::cube(2, 7, 2, 3), 1, [1, 5, 16], 1),
+        (Window::cube(2, 3, 2, 1), 1, [1, 6, 3], 4),
+        (Window::cube(2, 4, 2, 0), 1, [1, 4, 9], 3),
+        (Window::cube(3, 7, 2, 3), 2, [4, 3, 6], 1),
+        (Window::cube(3, 5, 2, 2), 1, [5, 4, 7], 2),
+    ];
+    for (window, batch, spatial, c_in) in cases {
+        let c_out = 20;
+        let image = Raster::dense(batch, spatial, c_in);
+        let x = normal("x", image.len());
+        let weight = normal("weight", window.taps() * c_in * c_out);
+        let size = window.output(spatial).unwrap();
+        let to = Raster::dense(batch, size, c_out);
+        assert!(Paired::fits(&window) && Paired::holds(&window, &image));
+        for &isa in Isa::available() {
+            let paired = Paired::packed(isa, &weight, &window, [c_in, c_out]).unwrap();
+            let mut pairs = vec![f32::NAN; Paired::prepared(&window, &image)];
+            paired.prepare((&x, &image), &mut pairs).unwrap();
+            let mut output = vec![f32::NAN; to.len()];
+            let conv = paired.conv(&pairs, &image);
+            conv.run(&mut output, &to, Store::Overwrite).unwrap();
+            for (pixel, found) in output.chunks(c_out).enumerate() {
+                let at = [
+                    pixel / (size[2] * size[1]) % size[0],
+                    pixel / size[2] % size[1],
+                    pixel % size[2],
+                ];
+                let sample = pixel / size.iter().product::<usize>();
+                for (o, found) in found.iter().enumerate() {
+                    let (mut sum, mut magnitude) = (0.0, 1e-30);
+                    for tap in 0..window.taps() {
+                        let [_, kh, kw] = window.kernel;
+                        let tap_at = [tap / (kh * kw), tap / kw % kh, tap % kw];
+                        let place: [usize; 3] = std::array::from_fn(|a| {
+                            (at[a] * window.stride[a] + tap_at[a]).wrapping_sub(window.padding[a])
+                        });
+                        if (0..3).any(|a| place[a] >= spatial[a]) {
+                            continue;
+                        }
+                        let row = (sample * spatial[0] + place[0]) * spatial[1] + place[1];
+                        for c in 0..c_in {
+                            let value = x[(row * spatial[2] + place[2]) * c_in + c];
+                            let product =
+                                rounded(value) * rounded(weight[(tap * c_in + c) * c_out + o]);
+                            sum += product;
+                            magnitude += product.abs();
+                        }
+                    }
+                    let what = format!("{} {window:?} pixel {pixel}, {o}", isa.name());
+                    close(*found, sum, magnitude, &what);
+                }
+            }
+        }
+    }
+    let narrow = Raster::dense(1, [1, 8, 2], 3);
+    assert!(!Paired::holds(&Window::cube(2, 7, 2, 3), &narrow));
+    assert!(!Paired::fits(&Window::cube(2, 3, 1, 1)));
 }
 
 #[test]

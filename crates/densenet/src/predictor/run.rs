@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use densenet_kernels::{
     Buffer, Isa, Raster,
-    conv::{Conv as Convolution, Source, Store},
+    conv::{Conv as Convolution, Paired, Source, Store},
     norm::{self, Affine},
     pool,
     winograd::{Stem, Winograd},
@@ -168,16 +168,30 @@ impl<'a> Run<'a> {
         }
         let padded = image.with_halo(conv.window.padding);
         let work = &mut *self.work;
-        if work.inner.len() < padded.len() {
-            work.inner = Buffer::zeroed(padded.len());
+        let pairs = packed.pairs.as_ref();
+        let pairs = pairs.filter(|_| Paired::holds(&conv.window, &image));
+        let needed = match pairs {
+            Some(_) => Paired::prepared(&conv.window, &image),
+            None => padded.len(),
+        };
+        if work.inner.len() < needed {
+            work.inner = Buffer::zeroed(needed);
         }
-        norm::clear_halo(&mut work.inner, &padded)?;
-        norm::copy(conv.c_in, (input.data, &image), (&mut work.inner, &padded))?;
-        let convolution = Convolution {
-            window: conv.window,
-            c_in: conv.c_in,
-            source: Source::Map(&work.inner, padded),
-            weights: &packed.direct,
+        let convolution = match pairs {
+            Some(pairs) => {
+                pairs.prepare((input.data, &image), &mut work.inner)?;
+                pairs.conv(&work.inner, &image)
+            }
+            None => {
+                norm::clear_halo(&mut work.inner, &padded)?;
+                norm::copy(conv.c_in, (input.data, &image), (&mut work.inner, &padded))?;
+                Convolution {
+                    window: conv.window,
+                    c_in: conv.c_in,
+                    source: Source::Map(&work.inner, padded),
+                    weights: &packed.direct,
+                }
+            }
         };
         self.taps.conv(&convolution, &map, 0, norm)?;
         if let Some(tiles) = &tiles {

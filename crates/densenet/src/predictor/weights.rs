@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use densenet_kernels::{
     Isa, KernelError, Operand, Panels,
+    conv::Paired,
     winograd::{StemWeights, Tiles, WinogradWeights},
 };
 use densenet_spec::Trace;
@@ -117,7 +118,8 @@ impl Packer<'_> {
         read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
     ) -> Result<StemPanels, NetworkError> {
         let conv = &self.plan.stem.conv;
-        StemPanels::new(self.options.isa, conv, &read(conv.parameter)?)
+        let PredictorOptions { isa, dtype } = self.options;
+        StemPanels::new((isa, dtype), conv, &read(conv.parameter)?)
     }
 
     /// A 1×1 convolution's weight.
@@ -325,21 +327,37 @@ impl SpatialWeights {
 /// The stem's weight.
 pub(super) struct StemPanels {
     pub direct: Panels,
+    /// In bf16, where the network computes in it and this is the fastest way.
+    pub pairs: Option<Paired>,
     /// Transformed, from the first run on whose maps ask for it.
     tiles: OnceLock<StemWeights>,
 }
 
 impl StemPanels {
-    pub(super) fn new(isa: Isa, conv: &Conv, weight: &[f32]) -> Result<Self, NetworkError> {
+    pub(super) fn new(
+        (isa, dtype): (Isa, Dtype),
+        conv: &Conv,
+        weight: &[f32],
+    ) -> Result<Self, NetworkError> {
+        let sizes = [conv.c_in, conv.c_out];
+        let pairs = (dtype == Dtype::Bf16 && Self::takes_bf16(conv))
+            .then(|| Paired::packed(isa, weight, &conv.window, sizes));
         Ok(StemPanels {
             direct: Panels::packed(isa, weight, conv.sizes(), Operand::Forward)?,
+            pairs: pairs.transpose()?,
             tiles: OnceLock::new(),
         })
     }
 
+    /// Whether a stem is computed in bf16 where the network is. A volume's is not: tiles need a ninth of the products.
+    pub(crate) fn takes_bf16(conv: &Conv) -> bool {
+        Paired::fits(&conv.window) && conv.window.kernel[0] == 1
+    }
+
     /// Transforms the kernel, where tiles pay for outputs of this size and it is not done yet.
     pub(super) fn prepare(&self, conv: &Conv, spatial: [usize; 3]) -> Result<(), KernelError> {
-        if StemWeights::pays(&conv.window, spatial) && self.tiles.get().is_none() {
+        let pays = self.pairs.is_none() && StemWeights::pays(&conv.window, spatial);
+        if pays && self.tiles.get().is_none() {
             let (isa, weight) = (self.direct.isa(), self.direct.unpacked());
             let sizes = [conv.c_in, conv.c_out];
             let weights = StemWeights::packed(isa, &weight, &conv.window, sizes)?;
@@ -350,7 +368,7 @@ impl StemPanels {
 
     /// The transformed kernel, where tiles pay.
     pub(super) fn tiles(&self, conv: &Conv, spatial: [usize; 3]) -> Option<&StemWeights> {
-        let pays = StemWeights::pays(&conv.window, spatial);
+        let pays = self.pairs.is_none() && StemWeights::pays(&conv.window, spatial);
         self.tiles.get().filter(|_| pays)
     }
 }
