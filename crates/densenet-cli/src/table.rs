@@ -28,7 +28,7 @@ impl Table {
         widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
     }
 
-    /// The table in at most `width` columns: long names in the first column lose their middle.
+    /// The table in at most `width` columns, as far as that goes: long names in the first column lose their middle.
     pub fn render(&self, width: usize) -> String {
         let mut widths = self.widths();
         let others = self.width() - widths.first().copied().unwrap_or(0);
@@ -55,6 +55,25 @@ impl Table {
             }
         }
         text
+    }
+
+    /// The same table with cells that fit `width` columns: those of the widest columns but the first lose their middle.
+    pub fn fitted(mut self, width: usize) -> Self {
+        let widths = self.widths();
+        let first = widths.first().copied().unwrap_or(0);
+        let mut room = width.saturating_sub(first);
+        let mut order: Vec<usize> = (1..widths.len()).collect();
+        order.sort_by_key(|&c| widths[c]);
+        // Narrow columns keep what they need and leave the rest to the wide ones.
+        for (done, &column) in order.iter().enumerate() {
+            let share = room / (order.len() - done);
+            let most = widths[column].min(share.saturating_sub(GAP).max(SHORTEST_NAME));
+            room = room.saturating_sub(most + GAP);
+            for row in &mut self.rows {
+                row[column] = shortened(&row[column], most);
+            }
+        }
+        self
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -120,6 +139,23 @@ mod tests {
         let narrow = table.render(24);
         assert!(narrow.lines().all(|l| l.chars().count() <= 24), "{narrow}");
         assert!(narrow.contains("…"), "{narrow}");
+    }
+
+    #[test]
+    fn long_cells_leave_room_for_names() {
+        let mut table = Table::new(&["Option", "a", "b"]);
+        let long = "x".repeat(200);
+        table.row(vec!["preprocessing".into(), long.clone(), "1".into()]);
+        table.row(vec!["epochs".into(), "3".into(), long]);
+        let text = table.fitted(80).render(80);
+        assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+        assert!(
+            text.contains("preprocessing") && text.contains("x…x"),
+            "{text}"
+        );
+        let mut table = Table::new(&["Option", "a", "b"]);
+        table.row(vec!["seed".into(), "1".into(), "y".repeat(50)]);
+        assert!(table.fitted(80).render(80).contains(&"y".repeat(50)));
     }
 
     #[test]

@@ -281,7 +281,12 @@ impl Inspection {
         };
         let (bad, total) = (self.bad.len(), dataset.len());
         let found = format!(
-            "{bad} of {total} images cannot be used, the first: {}: {}",
+            "{bad} of {total} {} cannot be used, the first: {}: {}",
+            if dataset.is_volumes() {
+                "volumes"
+            } else {
+                "images"
+            },
             first.error.place(),
             first.error.what()
         );

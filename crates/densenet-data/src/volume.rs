@@ -279,7 +279,12 @@ fn too_many(place: &str, spatial: [usize; 3], channels: usize) -> Result<usize, 
         _ => Err(DataError::limit(
             place,
             format!(
-                "{spatial:?} voxels with {channels} channels, more than the 2^28 numbers allowed"
+                "{} voxels with {}, more than the 2^28 numbers allowed",
+                spatial.map(|n| n.to_string()).join("×"),
+                match channels {
+                    1 => "1 channel".to_string(),
+                    n => format!("{n} channels"),
+                }
             ),
             "scale it down, or cut out the part that matters",
         )),

@@ -52,7 +52,7 @@ impl Comparison {
             }
             section {
                 h2 { "Scores" }
-                div.wide tabindex="0" role="region" aria-label="Scores of each run" {
+                div.wide.scores tabindex="0" role="region" aria-label="Scores of each run" {
                     table.numbers {
                         thead { tr { th scope="col" { "Run" } @for column in &self.columns { th scope="col" { (column) } } } }
                         tbody {
@@ -77,7 +77,7 @@ impl Comparison {
                 section { h2 { "Training" } div.charts { @for chart in curves { (figure(chart)) } } }
             }
             @if !self.options.rows.is_empty() {
-                section { h2 { "Options that differ" } (table(&self.options)) }
+                section.options { h2 { "Options that differ" } (table(&self.options)) }
             }
         };
         page("Comparison of runs", &self.maker, &body)

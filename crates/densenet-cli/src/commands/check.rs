@@ -229,8 +229,8 @@ impl Check {
             .collect();
         let mut lines = vec![
             ("Samples".into(), split.join(", ")),
-            ("Kinds".into(), kinds.join(", ")),
-            ("Prepared to".into(), sizes.join(", ")),
+            ("Kinds".into(), or_dash(kinds.join(", "))),
+            ("Prepared to".into(), or_dash(sizes.join(", "))),
             ("Training".into(), classes.join(", ")),
         ];
         if let (Some(parameters), Some(memory)) = (parameters, found.memory) {
@@ -257,6 +257,14 @@ impl Check {
             text.push_str("nothing to complain about\n");
         }
         output::print(&text)
+    }
+}
+
+/// A dash where there is nothing to tell.
+fn or_dash(text: String) -> String {
+    match text.is_empty() {
+        true => "—".into(),
+        false => text,
     }
 }
 

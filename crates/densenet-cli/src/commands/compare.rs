@@ -83,7 +83,7 @@ fn text(comparison: &Comparison, width: usize) -> String {
     }
     if !comparison.options.is_empty() {
         text += "\nOptions that differ\n";
-        text += &options(comparison).render(width);
+        text += &options(comparison).fitted(width).render(width);
     }
     for note in &comparison.notes {
         text += "\n";

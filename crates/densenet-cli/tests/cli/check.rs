@@ -183,7 +183,7 @@ fn every_bad_file_of_a_data_set_is_named_with_its_cure() {
         &all,
         &[
             "refused",
-            "3 of 23 images cannot be used",
+            "3 of 23 volumes cannot be used",
             "--on-error skip",
         ],
     );
@@ -191,7 +191,7 @@ fn every_bad_file_of_a_data_set_is_named_with_its_cure() {
     let run = place.run(&format!("train scans {TINY} --epochs 1"));
     assert_eq!(run.code, 3);
     assert!(run.err.contains("core/cut.nii"), "{}", run.err);
-    run.says(&["3 of 23 images cannot be used", "--on-error skip"]);
+    run.says(&["3 of 23 volumes cannot be used", "--on-error skip"]);
     // The cures help.
     let cured = "--non-finite zero --on-error skip --max-bad 0.1";
     let (all, refused) = findings(&place, &format!("scans {} {cured}", short()));
@@ -303,4 +303,26 @@ fn a_model_file_is_held_against_the_data() {
     let (all, refused) = findings(&place, &format!("scans {model} --replace-head"));
     assert!(!refused, "{all:#?}");
     found(&all, &["the classifier is drawn anew"]);
+}
+
+/// Of so many samples of this size a step of the largest preset takes more than half a terabyte.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_step_that_no_memory_holds_is_warned_of() {
+    let place = Place::new();
+    let line = "check digits --model densenet264 --image-size 224 --batch-size 2000";
+    let run = place.run(line);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let text = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "warning: training needs about",
+        "for a step",
+        "are free — give a smaller --batch-size",
+        "a training step takes",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Without the option the same data fits.
+    let run = place.run("check digits");
+    assert!(!run.done().contains("training needs"));
 }

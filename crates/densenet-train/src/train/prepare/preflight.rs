@@ -186,7 +186,10 @@ impl Preflight {
             self.inspection.sizes.len(),
         ) {
             self.input = Some(input);
-            self.memory = Some(memory::estimate(&architecture, input, config.batch_size)?);
+            // A split that is smaller than a batch makes smaller batches.
+            let samples = self.dataset.indices(Split::Train).len().max(1);
+            let batch = config.batch_size.min(samples);
+            self.memory = Some(memory::estimate(&architecture, input, batch)?);
         }
         if self.input.is_none() {
             return Ok(());
