@@ -26,6 +26,7 @@ mod stem;
 mod transform;
 mod weights;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 
@@ -200,16 +201,23 @@ impl Pass<'_> {
             let (zeros, rest) = scratch.split_at_mut(sizes[0]);
             let (patches, products) = rest.split_at_mut(sizes[1]);
             zeros.fill(0.0);
-            let mut pixels = [[zeros.as_ptr(); MAX_PATCH]; TILES];
-            for (pixels, tile) in pixels.iter_mut().zip(tiles.clone()) {
+            // Not made whole: a plane's patches take a sixth of it.
+            let mut places = [const { MaybeUninit::uninit() }; TILES * MAX_PATCH];
+            let places = &mut places[..count * points];
+            // SAFETY: every element that is left was written.
+            let pixels: &mut [*const f32] = unsafe {
+                places.fill(MaybeUninit::new(zeros.as_ptr()));
+                std::slice::from_raw_parts_mut(places.as_mut_ptr().cast(), places.len())
+            };
+            for (pixels, tile) in pixels.chunks_exact_mut(points).zip(tiles.clone()) {
                 self.patch(tile, pixels);
             }
             let mut depth = 0;
             for step in steps {
                 for first in (0..w.c_in()).step_by(part) {
                     let channels = first..(first + part).min(w.c_in());
-                    for (i, tile) in pixels[..count].iter().enumerate() {
-                        let next = pixels[..count].get(i + 1);
+                    for (i, tile) in pixels.chunks_exact(points).enumerate() {
+                        let next = pixels.chunks_exact(points).nth(i + 1);
                         let patch = Input {
                             planes: planes(step, tile, plane),
                             mix: step.mix,
@@ -266,7 +274,7 @@ impl Pass<'_> {
     }
 
     /// Where the pixels of a tile's patch lie; those outside the map are left alone.
-    fn patch(&self, tile: usize, pixels: &mut [*const f32; MAX_PATCH]) {
+    fn patch(&self, tile: usize, pixels: &mut [*const f32]) {
         let (data, input) = self.winograd.source;
         let (axes, elements) = (self.winograd.weights.axes(), self.winograd.elements());
         let [n, z, y, x] = self.place(tile);
@@ -281,12 +289,15 @@ impl Pass<'_> {
                 let Some((z, y)) = at else {
                     continue;
                 };
+                // Of the patch's pixels, those from column `x − 1` on that lie in the map.
+                let first = usize::from(x == 0);
+                let many = pw.min(width + 1 - x) - first;
                 let row = input.row((n * depth + z) * height + y);
-                for dx in 0..pw {
-                    if let Some(x) = (x + dx).checked_sub(1).filter(|x| *x < width) {
-                        pixels[(dz * ph + dy) * pw + dx] =
-                            data[row + x * input.stride..][..elements].as_ptr();
-                    }
+                let row = &data[row + (x + first - 1) * input.stride..];
+                let row = row[..(many - 1) * input.stride + elements].as_ptr();
+                let place = (dz * ph + dy) * pw + first;
+                for (i, pixel) in pixels[place..place + many].iter_mut().enumerate() {
+                    *pixel = row.wrapping_add(i * input.stride);
                 }
             }
         }

@@ -195,15 +195,20 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
         let mut target = patch.target;
         while c < patch.channels.end {
             let many = S::LANES.min(patch.channels.end - c);
-            for pixels in patch.ahead {
-                for pixel in pixels {
-                    S::prefetch(pixel.wrapping_add(if N == F32 { c } else { c / 2 }));
+            // A line of the cache holds 16 channels in f32, 32 in bf16.
+            if N == F32 || c % 32 == 0 {
+                for pixels in patch.ahead {
+                    for pixel in pixels {
+                        S::prefetch(pixel.wrapping_add(if N == F32 { c } else { c / 2 }));
+                    }
                 }
             }
-            for i in 0..P * P {
-                S::prefetch_to_write(target.add(i * patch.pitch));
-                if twins {
-                    S::prefetch_to_write(target.add(patch.twin + i * patch.pitch));
+            if N != BF16 || c % 32 == 0 {
+                for i in 0..P * P {
+                    S::prefetch_to_write(target.add(i * patch.pitch));
+                    if twins {
+                        S::prefetch_to_write(target.add(patch.twin + i * patch.pitch));
+                    }
                 }
             }
             // Columns first, then rows. Not zeroed: that would be a call of its own.
