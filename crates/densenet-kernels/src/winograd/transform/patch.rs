@@ -196,14 +196,14 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
         while c < patch.channels.end {
             let many = S::LANES.min(patch.channels.end - c);
             // A line of the cache holds 16 channels in f32, 32 in bf16.
-            if N == F32 || c % 32 == 0 {
+            if N == F32 || c.is_multiple_of(32) {
                 for pixels in patch.ahead {
                     for pixel in pixels {
                         S::prefetch(pixel.wrapping_add(if N == F32 { c } else { c / 2 }));
                     }
                 }
             }
-            if N != BF16 || c % 32 == 0 {
+            if N != BF16 || c.is_multiple_of(32) {
                 for i in 0..P * P {
                     S::prefetch_to_write(target.add(i * patch.pitch));
                     if twins {
