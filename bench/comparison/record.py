@@ -49,9 +49,13 @@ def markdown(record):
 
 
 def save(record, folder, suffix):
-    """Writes NAME.json and NAME.md; a second run of a day replaces the first."""
+    """Writes NAME.json and NAME.md; a day's further runs are numbered from 2 on."""
     slug = "-".join("".join(c if c.isalnum() else " " for c in record["processor"].lower()).split())
     name = Path(folder) / f"{record['date']}-{slug}-{suffix}"
+    number = 2
+    while name.with_suffix(".json").exists():
+        name = name.with_name(f"{record['date']}-{slug}-{suffix}-{number}")
+        number += 1
     name.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     name.with_suffix(".md").write_text(markdown(record))
     print(name.with_suffix(".json"), name.with_suffix(".md"), file=sys.stderr)
