@@ -94,15 +94,17 @@ def agreement(name, output, reference, precision):
 def take_turns(row, workers, case, folder, ours, settings):
     """A block of ours, a block of every rival's, round after round."""
     runs = {}
+    # The first block is not counted: warm-up enough where a run takes seconds.
+    warmup = 0 if case.heavy else settings.warmup
     for round in range(settings.rounds):
         for name, entry in row["engines"].items():
             # The first block has one run and tells how many make a block of the length that is asked for.
             count = runs.get(name, 1)
             if name in workers:
-                report = workers[name].block(settings.warmup, count)
+                report = workers[name].block(warmup, count)
             else:
                 report = ours.bench(
-                    folder / "model.safetensors", case, settings.threads, settings.warmup, count,
+                    folder / "model.safetensors", case, settings.threads, warmup, count,
                     *dtype(entry["precision"]),
                 )
                 entry["isa"] = report["isa"]
