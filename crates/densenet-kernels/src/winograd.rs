@@ -38,7 +38,7 @@ use crate::{
 };
 pub use fused::{FusedStore, FusedWeights, FusedWinograd};
 pub use gradient::WinogradGradient;
-pub use stem::{Stem, StemWeights};
+pub use stem::{Stem, StemGradient, StemWeights};
 use transform::{Input, Numbers, Output, Step, Transform};
 pub use weights::{Tiles, WinogradWeights};
 

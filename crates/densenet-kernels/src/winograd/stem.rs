@@ -12,125 +12,33 @@
 //! # Source
 //! Lavin & Gray, arXiv:1509.09308; the points are those of F(4, 3), so Bᵀ is the same.
 
-use std::ops::Range;
-use std::ptr;
+mod gradient;
+mod weights;
+
+use std::{array, ops::Range, ptr};
 
 use densenet_spec::Window;
 
 use super::{
     product::Weight,
-    transform::{self, COLUMNS, Column, Input, Mix, Numbers, Output, Transform, transform_kernel},
+    transform::{self, Input, Mix, Numbers, Output, Transform},
 };
 use crate::{
-    Buffer, Isa, KernelError, Raster,
+    KernelError, Raster,
     error::{at_least, exactly},
-    norm::Affine,
+    norm::{self, Affine},
     panels::Element,
-    parallel::{Shared, border, for_each, with_scratch},
-    tile::TileShape,
+    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
+    pointwise::{Written, add_powers},
 };
+pub use gradient::StemGradient;
+pub use weights::StemWeights;
 
 /// Pixels of a transformed patch.
 const POINTS: usize = 36;
 
 /// Output pixels of a tile along height and width.
 const TILE: usize = 3;
-
-/// A stem's kernel, transformed and packed.
-#[derive(Debug)]
-pub struct StemWeights {
-    isa: Isa,
-    shape: TileShape,
-    window: Window,
-    c_in: usize,
-    c_out: usize,
-    /// `[point][panel][depth tap · 2 · 2 · c_in][register across]`
-    data: Buffer,
-}
-
-impl StemWeights {
-    /// Whether a convolution with this window can be computed this way: 7 wide and of stride 2 along height and width.
-    pub fn fits(window: &Window) -> bool {
-        (1..3).all(|axis| window.kernel[axis] == 7 && window.stride[axis] == 2)
-    }
-
-    /// Whether tiles are faster than the direct convolution for a sample's output of this size: from a few tiles on.
-    pub fn pays(window: &Window, output: [usize; 3]) -> bool {
-        Self::fits(window) && output[1] * output[2] >= 64
-    }
-
-    /// Elements that [`Stem::prepare`] writes for an image of this raster.
-    pub fn prepared(window: &Window, input: &Raster) -> usize {
-        let geometry = Geometry::new(window, input);
-        let [rows, columns] = geometry.squares;
-        input.batch * rows * columns * geometry.line
-    }
-
-    /// Transforms and packs `weight`, which is `[tap][c_in][c_out]`.
-    ///
-    /// # Errors
-    /// The window does not fit, or `weight` has another length.
-    pub fn packed(
-        isa: Isa,
-        weight: &[f32],
-        window: &Window,
-        [c_in, c_out]: [usize; 2],
-    ) -> Result<Self, KernelError> {
-        const OP: &str = "winograd stem";
-        exactly(OP, "window", 1, usize::from(Self::fits(window)))?;
-        exactly(OP, "weight", window.taps() * c_in * c_out, weight.len())?;
-        let shape = TileShape::of(isa);
-        let rows = window.kernel[0] * 4 * c_in;
-        let pitch = rows * shape.padded(c_out);
-        let mut data = Buffer::zeroed(POINTS * pitch);
-        let shared = Shared::new(&mut data);
-        // A row of the packed weight: depth tap, φy, φx, channel.
-        let value = |row: usize, j: usize, i: usize, column: usize| {
-            let (c, phase) = (row % c_in, row / c_in);
-            let (x, y) = (2 * i + phase % 2, 2 * j + phase / 2 % 2);
-            if x > 6 || y > 6 || column >= c_out {
-                return 0.0;
-            }
-            let tap = (phase / 4 * 7 + y) * 7 + x;
-            f64::from(weight[(tap * c_in + c) * c_out + column])
-        };
-        for_each(rows, |row| {
-            let (mut pixels, mut spare) = (Vec::new(), Vec::new());
-            for (start, vectors) in shape.panels(c_out) {
-                let width = vectors * shape.lanes;
-                for first in (0..width).step_by(COLUMNS.min(shape.lanes)) {
-                    let many = COLUMNS.min(width - first);
-                    pixels.clear();
-                    pixels.extend((0..16).map(|p| -> Column {
-                        std::array::from_fn(|k| value(row, p / 4, p % 4, start + first + k))
-                    }));
-                    transform_kernel(&[Transform::F3; 2], &mut pixels, &mut spare);
-                    for (p, values) in pixels.iter().enumerate() {
-                        let place = p * pitch + start * rows + row * width + first;
-                        // SAFETY: every row of every panel belongs to one task.
-                        let target = unsafe { shared.slice(place, many) };
-                        for (t, v) in target.iter_mut().zip(values) {
-                            *t = *v as f32;
-                        }
-                    }
-                }
-            }
-        });
-        Ok(StemWeights {
-            isa,
-            shape,
-            window: *window,
-            c_in,
-            c_out,
-            data,
-        })
-    }
-
-    /// Elements of one packed row of all depth taps.
-    fn rows(&self) -> usize {
-        self.window.kernel[0] * 4 * self.c_in
-    }
-}
 
 /// What an image of some size becomes.
 struct Geometry {
@@ -156,7 +64,37 @@ impl Geometry {
             line: (slices * 4 * input.stride).next_multiple_of(16),
         }
     }
+
+    /// `[sample, row, column]` of a tile's first output pixel, which is its first square too.
+    fn place(&self, tile: usize) -> [usize; 3] {
+        let [th, tw] = self.tiles;
+        [tile / (th * tw), tile / tw % th * TILE, tile % tw * TILE]
+    }
+
+    /// Where the squares of a tile's patch lie.
+    fn patch(&self, tile: usize) -> [usize; POINTS] {
+        let [n, y, x] = self.place(tile);
+        let [rows, columns] = self.squares;
+        array::from_fn(|p| ((n * rows + y + p / 6) * columns + x + p % 6) * self.line)
+    }
+
+    /// Where a tile's outputs at one depth lie in a raster; [`NOWHERE`] for those outside the map.
+    fn outputs(&self, raster: &Raster, tile: usize, depth: usize) -> [usize; TILE * TILE] {
+        let [n, y, x] = self.place(tile);
+        let [depths, height, width] = raster.spatial;
+        let mut places = [NOWHERE; TILE * TILE];
+        for dy in 0..TILE.min(height - y) {
+            let row = raster.row((n * depths + depth) * height + y + dy);
+            for dx in 0..TILE.min(width - x) {
+                places[dy * TILE + dx] = row + (x + dx) * raster.stride;
+            }
+        }
+        places
+    }
 }
+
+/// A pixel outside the map.
+const NOWHERE: usize = usize::MAX;
 
 /// A stem's convolution by tiles, with the norm and ReLU behind it.
 pub struct Stem<'a> {
@@ -248,16 +186,93 @@ impl Stem<'_> {
         depths: Range<usize>,
         (output, raster): (&mut [f32], &Raster),
     ) -> Result<(), KernelError> {
+        self.check(squares, &depths, (output, raster))?;
+        if raster.pixels() == 0 || self.weights.c_out == 0 {
+            return Ok(());
+        }
+        let pass = Pass::new(self, squares, depths.start, (output, raster));
+        // A tile's result does not depend on its group.
+        let (total, groups) = pass.groups();
+        for_each(groups, |group| {
+            pass.group(
+                border(total, groups, group)..border(total, groups, group + 1),
+                None,
+            );
+        });
+        Ok(())
+    }
+
+    /// Elements of scratch memory for the statistics of an output.
+    pub fn partial_sums(c_out: usize, output: &Raster) -> usize {
+        let tiles = [1, 2].map(|axis: usize| output.spatial[axis].div_ceil(TILE));
+        let together = together(output.spatial[0]);
+        let groups = (output.batch * tiles[0] * tiles[1]).div_ceil(together);
+        groups.clamp(1, MAX_TASKS) * 2 * c_out
+    }
+
+    /// [`Stem::run`] of all planes, and the mean and biased variance of every output channel, summed while a tile is in the
+    /// cache.
+    ///
+    /// # Numerics
+    /// The sums are f64 over fixed runs of tiles, added in order: bit-identical at any thread count.
+    ///
+    /// # Errors
+    /// A buffer or channel count does not fit; `partials` needs [`Stem::partial_sums`] elements.
+    pub fn run_with_moments(
+        &self,
+        squares: &[f32],
+        (output, raster): (&mut [f32], &Raster),
+        [mean, variance]: [&mut [f64]; 2],
+        partials: &mut [f64],
+    ) -> Result<(), KernelError> {
+        const OP: &str = "winograd stem";
+        let c_out = self.weights.c_out;
+        self.check(squares, &(0..raster.spatial[0]), (output, raster))?;
+        exactly(OP, "mean", c_out, mean.len())?;
+        exactly(OP, "variance", c_out, variance.len())?;
+        let needed = Self::partial_sums(c_out, raster);
+        at_least(OP, "partial sums", needed, partials.len())?;
+        mean.fill(0.0);
+        variance.fill(0.0);
+        if raster.pixels() == 0 || c_out == 0 {
+            return Ok(());
+        }
+        let pass = Pass::new(self, squares, 0, (output, raster));
+        let sums = Shared::new(partials);
+        let (total, groups) = pass.groups();
+        let tasks = groups.min(MAX_TASKS);
+        for_each(tasks, |task| {
+            // SAFETY: each task has sums of its own.
+            let [sum, square] = [0, 1].map(|k| unsafe {
+                let sums = sums.slice((task * 2 + k) * c_out, c_out);
+                sums.fill(0.0);
+                sums
+            });
+            for group in border(groups, tasks, task)..border(groups, tasks, task + 1) {
+                let tiles = border(total, groups, group)..border(total, groups, group + 1);
+                pass.group(tiles, Some([&mut *sum, &mut *square]));
+            }
+        });
+        norm::reduce(partials, tasks, c_out, [&mut *mean, &mut *variance]);
+        let count = raster.pixels() as f64;
+        for (m, v) in mean.iter_mut().zip(variance) {
+            *m /= count;
+            *v = (*v / count - *m * *m).max(0.0);
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        squares: &[f32],
+        depths: &Range<usize>,
+        (output, raster): (&[f32], &Raster),
+    ) -> Result<(), KernelError> {
         const OP: &str = "winograd stem";
         let w = self.weights;
-        let geometry = Geometry::new(&w.window, &self.input);
-        let spatial = geometry.output;
-        at_least(
-            OP,
-            "squares",
-            StemWeights::prepared(&self.weights.window, &self.input),
-            squares.len(),
-        )?;
+        let spatial = Geometry::new(&w.window, &self.input).output;
+        let needed = StemWeights::prepared(&w.window, &self.input);
+        at_least(OP, "squares", needed, squares.len())?;
         at_least(OP, "planes", depths.end, spatial[0])?;
         exactly(OP, "batch of the output", self.input.batch, raster.batch)?;
         let planes = [depths.len(), spatial[1], spatial[2]];
@@ -267,28 +282,10 @@ impl Stem<'_> {
         at_least(OP, "output", raster.len(), output.len())?;
         let channels = raster.offset + w.c_out;
         at_least(OP, "channels of the output", channels, raster.stride)?;
-        if let Some(affine) = &self.norm_relu {
-            affine.check(OP, w.c_out)?;
+        match &self.norm_relu {
+            Some(affine) => affine.check(OP, w.c_out),
+            None => Ok(()),
         }
-        if raster.pixels() == 0 || w.c_out == 0 {
-            return Ok(());
-        }
-        let pass = Pass {
-            stem: self,
-            squares,
-            first: depths.start,
-            geometry,
-            output: Shared::new(output),
-            raster,
-        };
-        // A tile's result does not depend on its group.
-        let [th, tw] = pass.geometry.tiles;
-        let total = raster.batch * th * tw;
-        let groups = total.div_ceil(pass.together());
-        for_each(groups, |group| {
-            pass.group(border(total, groups, group)..border(total, groups, group + 1));
-        });
-        Ok(())
     }
 }
 
@@ -306,13 +303,37 @@ struct Pass<'a> {
 /// Rows of products at a time: 36 of them of 64 channels stay in a second-level cache of 1 MiB.
 const ROWS: usize = 36;
 
-impl Pass<'_> {
-    /// Tiles handled at a time: one where its depths alone fill a register tile, so that they are the rows.
-    fn together(&self) -> usize {
-        if self.raster.spatial[0] == 1 { ROWS } else { 1 }
+/// Tiles handled at a time: one where its depths alone fill a register tile, so that they are the rows.
+fn together(depths: usize) -> usize {
+    if depths == 1 { ROWS } else { 1 }
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        stem: &'a Stem<'a>,
+        squares: &'a [f32],
+        first: usize,
+        (output, raster): (&mut [f32], &'a Raster),
+    ) -> Self {
+        Pass {
+            stem,
+            squares,
+            first,
+            geometry: Geometry::new(&stem.weights.window, &stem.input),
+            output: Shared::new(output),
+            raster,
+        }
     }
 
-    fn group(&self, tiles: Range<usize>) {
+    /// Tiles of all samples, and the groups that they are handled in.
+    fn groups(&self) -> (usize, usize) {
+        let [th, tw] = self.geometry.tiles;
+        let total = self.raster.batch * th * tw;
+        (total, total.div_ceil(together(self.raster.spatial[0])))
+    }
+
+    /// Computes some tiles, and adds their outputs and the squares of these to `sums`.
+    fn group(&self, tiles: Range<usize>, mut sums: Option<[&mut [f64]; 2]>) {
         let w = self.stem.weights;
         let slice = 4 * w.c_in;
         let stride = w.window.stride[0] * slice;
@@ -363,12 +384,22 @@ impl Pass<'_> {
                     };
                     weight.multiply((patch, step), 0..w.rows(), product);
                 }
+                let (mut written, mut pixels_written) = ([0; ROWS * TILE * TILE], 0);
                 for row in 0..many {
                     let (tile, depth) = match depths {
                         1 => (tiles.start + row, 0),
                         _ => (tiles.start, first + row),
                     };
-                    let pixels = self.outputs(tile, depth);
+                    let places = self.outputs(tile, depth);
+                    let start = self.output.pointer(0, 0);
+                    let pixels = places.map(|place| match place {
+                        NOWHERE => ptr::null_mut(),
+                        place => start.wrapping_add(place),
+                    });
+                    for place in places.into_iter().filter(|p| *p != NOWHERE) {
+                        written[pixels_written] = place;
+                        pixels_written += 1;
+                    }
                     let tile = Output {
                         product: products[row * width..].as_ptr(),
                         pitch: product_pitch,
@@ -382,39 +413,30 @@ impl Pass<'_> {
                     // and every tile belongs to one group, each to one task.
                     unsafe { transform::output(w.isa, Transform::F3, &tile) };
                 }
+                if let Some([sum, square]) = &mut sums {
+                    let rows = Written {
+                        output: self.output.pointer(0, 0),
+                        places: &written[..pixels_written],
+                    };
+                    add_powers(w.isa, &rows, sum, square);
+                }
             }
         });
     }
 
-    /// `[sample, row, column]` of a tile's first output pixel, which is its first square too.
-    fn place(&self, tile: usize) -> [usize; 3] {
-        let [th, tw] = self.geometry.tiles;
-        [tile / (th * tw), tile / tw % th * TILE, tile % tw * TILE]
-    }
-
     /// Where the squares of a tile's patch lie: `needed` elements of each from `start` on.
     fn patch(&self, tile: usize, start: usize, needed: usize) -> [*const f32; POINTS] {
-        let [n, y, x] = self.place(tile);
-        let ([rows, columns], line) = (self.geometry.squares, self.geometry.line);
-        std::array::from_fn(|p| {
-            let square = (n * rows + y + p / 6) * columns + x + p % 6;
-            self.squares[square * line + start..][..needed].as_ptr()
-        })
+        let places = self.geometry.patch(tile);
+        places.map(|place| self.squares[place + start..][..needed].as_ptr())
     }
 
-    /// Where a tile's outputs at one depth go; null for those outside the map.
-    fn outputs(&self, tile: usize, depth: usize) -> [*mut f32; TILE * TILE] {
-        let raster = self.raster;
-        let [n, y, x] = self.place(tile);
-        let [depths, height, width] = raster.spatial;
-        let mut pixels = [ptr::null_mut(); TILE * TILE];
-        for dy in 0..TILE.min(height - y) {
-            let row = raster.row((n * depths + depth) * height + y + dy);
-            for dx in 0..TILE.min(width - x) {
-                let place = row + (x + dx) * raster.stride;
-                pixels[dy * TILE + dx] = self.output.pointer(place, self.stem.weights.c_out);
-            }
+    /// Where a tile's outputs at one depth go; [`NOWHERE`] for those outside the map.
+    fn outputs(&self, tile: usize, depth: usize) -> [usize; TILE * TILE] {
+        let places = self.geometry.outputs(self.raster, tile, depth);
+        for place in places.into_iter().filter(|p| *p != NOWHERE) {
+            // Checked here for whoever writes there.
+            self.output.pointer(place, self.stem.weights.c_out);
         }
-        pixels
+        places
     }
 }

@@ -21,10 +21,10 @@ pub(super) enum Transform {
 
 /// The points of F(4, 3) and F(3, 4): 0, ±3/4, ±3/2, ∞. Smaller than the usual ±1 and ±2, so that powers of theirs
 /// neither grow nor cancel as much: a third of the error (docs/numerics.md).
-const NEAR: f32 = 0.75;
-const FAR: f32 = 1.5;
-const NEAR_2: f32 = NEAR * NEAR;
-const FAR_2: f32 = FAR * FAR;
+pub(super) const NEAR: f32 = 0.75;
+pub(super) const FAR: f32 = 1.5;
+pub(super) const NEAR_2: f32 = NEAR * NEAR;
+pub(super) const FAR_2: f32 = FAR * FAR;
 
 /// A row of G for the point `x`: its powers over the product of its distances to the other points.
 const fn at_point(x: f64, distances: f64) -> [f64; 4] {
@@ -53,7 +53,7 @@ const SIX_POINTS: [[f64; 4]; 5] = {
 
 /// [`SIX_POINTS`] and the point ∞ of a kernel of 3 pixels, and of 4.
 const F4_KERNEL: [[f64; 4]; 6] = with_infinity([0.0, 0.0, 1.0, 0.0]);
-const F3_KERNEL: [[f64; 4]; 6] = with_infinity([0.0, 0.0, 0.0, 1.0]);
+pub(super) const F3_KERNEL: [[f64; 4]; 6] = with_infinity([0.0, 0.0, 0.0, 1.0]);
 
 const fn with_infinity(last: [f64; 4]) -> [[f64; 4]; 6] {
     let [a, b, c, d, e] = SIX_POINTS;

@@ -4,7 +4,7 @@ use densenet_kernels::{
     Buffer, Isa, Raster, conv, norm,
     pointwise::{PointwiseBackward, PointwiseForward},
     weight_gradient::WeightGradient,
-    winograd::{FusedWinograd, WinogradGradient},
+    winograd::{FusedWinograd, Stem, StemGradient, StemWeights, WinogradGradient},
 };
 use densenet_spec::Trace;
 
@@ -13,7 +13,7 @@ use crate::plan::{Conv, Plan};
 /// What the forward pass keeps for the backward pass, and scratch memory of both. Buffers only grow.
 #[derive(Default)]
 pub(super) struct Activations {
-    /// The input with the stem's padding around it.
+    /// The input with the stem's padding around it, or as squares where the stem goes by tiles.
     pub image: Buffer,
     /// The stem convolution's output, where a norm or a pooling follows.
     pub map: Buffer,
@@ -79,9 +79,13 @@ impl Sizes {
         isa: Isa,
     ) -> Self {
         let stem = &plan.stem.conv;
-        let image = Raster::dense(batch, trace.input, stem.c_in).with_halo(stem.window.padding);
+        let image = Raster::dense(batch, trace.input, stem.c_in);
+        let tiles = StemWeights::pays(&stem.window, trace.layers[0].spatial);
         let mut s = Sizes {
-            image: image.len(),
+            image: match tiles {
+                true => StemWeights::prepared(&stem.window, &image),
+                false => image.with_halo(stem.window.padding).len(),
+            },
             ..Sizes::default()
         };
         let slack = |c_out: usize| WeightGradient::slack(isa, c_out);
@@ -90,7 +94,13 @@ impl Sizes {
             s.map = map.len();
         }
         at_least(&mut s.grad_bottleneck, map.len() + slack(stem.c_out));
-        s.weight(stem, &map, isa);
+        if tiles {
+            let needed = StemGradient::partials(isa, &stem.window, &image, stem.c_out);
+            at_least(&mut s.partials, needed);
+            at_least(&mut s.sums, Stem::partial_sums(stem.c_out, &map));
+        } else {
+            s.weight(stem, &map, isa);
+        }
         s.sums(&map, stem.c_out);
         for block in &plan.blocks {
             let spatial = trace.layers[block.layers[0].index].spatial;

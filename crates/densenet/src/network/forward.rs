@@ -1,5 +1,7 @@
 //! The forward pass with batch statistics.
 
+mod stem;
+
 use densenet_kernels::{
     Isa, Operand, Raster,
     conv::{Source, Store},
@@ -88,85 +90,6 @@ impl Network {
             }
         }
         Ok(())
-    }
-
-    fn stem_forward(
-        &mut self,
-        input: Input<'_>,
-        size: [usize; 3],
-    ) -> Result<[usize; 3], NetworkError> {
-        let (stem, a) = (&self.plan.stem, &mut self.activations);
-        let conv = &stem.conv;
-        let image = Raster::dense(input.batch, input.spatial, conv.c_in);
-        let padded = image.with_halo(conv.window.padding);
-        norm::clear_halo(&mut a.image, &padded)?;
-        norm::copy(conv.c_in, (input.data, &image), (&mut a.image, &padded))?;
-        let map = Raster::dense(input.batch, size, conv.c_out);
-        let block = |spatial| Raster::dense(input.batch, spatial, self.plan.blocks[0].c_out);
-        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
-        if stem.norm.is_none() && stem.pool.is_none() {
-            convolve(
-                engine,
-                conv,
-                Source::Map(&a.image, padded),
-                (&mut a.blocks[0], &block(size)),
-            )?;
-            return Ok(size);
-        }
-        convolve(
-            engine,
-            conv,
-            Source::Map(&a.image, padded),
-            (&mut a.map, &map),
-        )?;
-        let mut affine = None;
-        if let Some(norm) = &stem.norm {
-            let statistics = &mut self.statistics.stem;
-            measure(
-                self.isa,
-                (&a.map, &map),
-                0..conv.c_out,
-                statistics,
-                &mut a.sums,
-                &self.plan,
-            )?;
-            let folded = &mut self.statistics.folded;
-            let buffers = self.frozen[0].then_some(&self.buffers[..]);
-            fold(
-                norm,
-                statistics,
-                (&self.parameters, buffers),
-                &self.plan,
-                folded,
-            );
-            affine = Some(norm.affine(&self.statistics.folded));
-        }
-        match (stem.pool, affine) {
-            (Some(window), affine) => {
-                let pooled = window.output(size).unwrap_or(size);
-                let source = (&a.map[..], &map, affine);
-                let target = (&mut a.blocks[0][..], &block(pooled));
-                pool::max_pool(
-                    self.isa,
-                    &window,
-                    source,
-                    target,
-                    conv.c_out,
-                    &mut a.winners,
-                )?;
-                Ok(pooled)
-            }
-            (None, Some(affine)) => {
-                norm::normalise_relu(
-                    self.isa,
-                    (&a.map, &map),
-                    affine,
-                    (&mut a.blocks[0], &block(size)),
-                )?;
-                Ok(size)
-            }
-            (None, None) => Ok(size),
-        }
     }
 
     fn block_forward(

@@ -3,7 +3,7 @@
 use densenet_kernels::{
     Isa, Operand, Panels, Raster,
     conv::{Conv as Convolution, Source, Store},
-    winograd::{FusedWeights, FusedWinograd},
+    winograd::{FusedWeights, FusedWinograd, StemWeights},
 };
 
 use crate::{
@@ -16,15 +16,19 @@ pub(super) struct Packed {
     panels: Panels,
     /// For the dense layers' 3×3 or 3×3×3.
     tiles: Option<FusedWeights>,
+    /// For a stem that is 7 wide.
+    stem: Option<StemWeights>,
 }
 
 impl Packed {
     pub(super) fn new(isa: Isa, plan: &Plan) -> Self {
         let mut layers = plan.blocks.iter().flat_map(|b| &b.layers);
         let window = layers.next().map(|layer| layer.last().window);
+        let stem = &plan.stem.conv;
         Packed {
             panels: Panels::new(isa),
             tiles: window.and_then(|w| FusedWeights::new(isa, &w).ok()),
+            stem: StemWeights::new(isa, &stem.window, [stem.c_in, stem.c_out]).ok(),
         }
     }
 
@@ -59,6 +63,23 @@ impl Packed {
         }
         let weight = &parameters[conv.weight.clone()];
         tiles.pack(weight, [conv.c_in, conv.c_out], operand)?;
+        Ok(Some(tiles))
+    }
+
+    /// The stem's weight transformed for tiles, if they are the faster way to this output.
+    pub(super) fn stem(
+        &mut self,
+        conv: &Conv,
+        parameters: &[f32],
+        output: [usize; 3],
+    ) -> Result<Option<&StemWeights>, NetworkError> {
+        let Some(tiles) = &mut self.stem else {
+            return Ok(None);
+        };
+        if !StemWeights::pays(&conv.window, output) {
+            return Ok(None);
+        }
+        tiles.pack(&parameters[conv.weight.clone()])?;
         Ok(Some(tiles))
     }
 

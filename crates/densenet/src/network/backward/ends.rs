@@ -1,0 +1,209 @@
+//! The backward pass around the dense blocks: classifier and last norm, transitions, stem.
+
+use densenet_kernels::{
+    Raster,
+    conv::{Source, Store},
+    norm,
+    pool::{self, PooledNorm},
+    winograd::{StemGradient, StemWeights},
+};
+
+use super::{
+    super::{LastPass, Network, forward::whole},
+    Engine,
+};
+use crate::NetworkError;
+
+impl Network {
+    pub(super) fn head_backward(
+        &mut self,
+        grad_logits: &[f32],
+        block: &Raster,
+        first: usize,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            frozen,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let linear = &plan.classifier;
+        let conv = linear.as_conv();
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.packed,
+            &self.parameters,
+            &mut a.partials,
+        );
+        a.grad_input[..grad_logits.len()].copy_from_slice(grad_logits);
+        let logits = Raster::dense(block.batch, [1; 3], linear.c_out);
+        let features = Raster::dense(block.batch, [1; 3], linear.c_in);
+        let classifier = frozen.len() - 1;
+        if !frozen[classifier] {
+            engine.weight(
+                &conv,
+                Source::Map(&a.features, features),
+                (&a.grad_input, logits),
+                gradients,
+            )?;
+            for sample in grad_logits.chunks_exact(linear.c_out) {
+                let bias = &mut gradients[linear.bias.clone()];
+                bias.iter_mut().zip(sample).for_each(|(b, g)| *b += g);
+            }
+        }
+        if first == classifier {
+            return Ok(());
+        }
+        let target = (&mut a.grad_pooled[..], &features);
+        engine.input(&conv, (&a.grad_input, logits), target, Store::Overwrite)?;
+        let last = plan.blocks.len() - 1;
+        let map = &statistics.blocks[last];
+        let norm = plan.final_norm.as_ref();
+        let pooled = norm.map(|norm| PooledNorm {
+            input: &a.blocks[last],
+            affine: norm.affine(&statistics.folded),
+            statistics: map.first(norm.channels),
+        });
+        shares.clear();
+        pool::average_pool_backward(
+            self.isa,
+            &whole(block.spatial),
+            (&a.grad_pooled, &features),
+            (&mut a.grad_block, block),
+            pooled,
+            (shares.sums(linear.c_in), &mut a.sums, linear.c_in),
+        )?;
+        if let Some(norm) = norm
+            && !frozen[plan.architecture.layers()[norm.layer].stage]
+        {
+            shares.add_to(norm, gradients);
+            shares.add(&self.parameters[norm.gamma.clone()], map.count);
+        }
+        Ok(())
+    }
+
+    /// From the gradient at block `index + 1`'s input to block `index`'s gradient buffer.
+    pub(super) fn transition_backward(
+        &mut self,
+        index: usize,
+        block: &Raster,
+        next: &Raster,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let transition = &plan.transitions[index];
+        let (conv, frozen) = (&transition.conv, self.frozen[transition.stage]);
+        let affine = transition.norm.affine(&statistics.folded);
+        let pooled = Raster::dense(next.batch, next.spatial, conv.c_in);
+        let output = Raster::dense(next.batch, next.spatial, conv.c_out);
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.packed,
+            &self.parameters,
+            &mut a.partials,
+        );
+        if !frozen {
+            let source = (&a.blocks[index][..], block, Some(affine));
+            let target = (&mut a.pooled[..], &pooled);
+            pool::average_pool(self.isa, &transition.pool, source, target, conv.c_in)?;
+            engine.weight(
+                conv,
+                Source::Map(&a.pooled, pooled),
+                (&a.grad_input, output),
+                gradients,
+            )?;
+        }
+        let target = (&mut a.grad_pooled[..], &pooled);
+        engine.input(conv, (&a.grad_input, output), target, Store::Overwrite)?;
+        let map = &statistics.blocks[index];
+        let norm = PooledNorm {
+            input: &a.blocks[index],
+            affine,
+            statistics: map.first(conv.c_in),
+        };
+        shares.clear();
+        pool::average_pool_backward(
+            self.isa,
+            &transition.pool,
+            (&a.grad_pooled, &pooled),
+            (&mut a.grad_block, block),
+            Some(norm),
+            (shares.sums(conv.c_in), &mut a.sums, conv.c_in),
+        )?;
+        if !frozen {
+            shares.add_to(&transition.norm, gradients);
+            shares.add(&self.parameters[transition.norm.gamma.clone()], map.count);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stem_backward(
+        &mut self,
+        pass: LastPass,
+        size: [usize; 3],
+        block: &Raster,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            shares,
+            statistics,
+            ..
+        } = self;
+        let (stem, conv) = (&plan.stem, &plan.stem.conv);
+        let map = Raster::dense(pass.batch, size, conv.c_out);
+        let input = Raster::dense(pass.batch, block.spatial, conv.c_out);
+        let grad = match stem.pool {
+            Some(window) => {
+                let from = (&a.grad_input[..], &input);
+                let to = (&mut a.grad_bottleneck[..], &map);
+                pool::max_pool_backward(&window, &a.winners, from, to, conv.c_out)?;
+                &mut a.grad_bottleneck
+            }
+            None => &mut a.grad_input,
+        };
+        if let Some(norm) = &stem.norm {
+            let affine = norm.affine(&statistics.folded);
+            norm::mask_and_sum(
+                self.isa,
+                (&a.map, &map),
+                (affine, statistics.stem.first(norm.channels)),
+                (&mut grad[..], &map),
+                (shares.sums(norm.channels), &mut a.sums),
+            )?;
+            shares.add_to(norm, gradients);
+            let whole = shares.own(affine.scale, false, &statistics.stem);
+            norm::combine_in_place(self.isa, whole, (&a.map, &map), (&mut grad[..], &map))?;
+        }
+        let image = Raster::dense(pass.batch, pass.spatial, conv.c_in);
+        if StemWeights::pays(&conv.window, size) {
+            let gradient = StemGradient {
+                window: conv.window,
+                input: image,
+                squares: &a.image,
+                c_out: conv.c_out,
+                grad_output: (grad, map),
+            };
+            let weight = &mut gradients[conv.weight.clone()];
+            return Ok(gradient.run(self.isa, weight, &mut a.partials)?);
+        }
+        let image = image.with_halo(conv.window.padding);
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.packed,
+            &self.parameters,
+            &mut a.partials,
+        );
+        engine.weight(conv, Source::Map(&a.image, image), (grad, map), gradients)
+    }
+}
