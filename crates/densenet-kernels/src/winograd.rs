@@ -20,7 +20,7 @@
 
 mod fused;
 mod gradient;
-mod pairs;
+mod grid;
 mod product;
 mod stem;
 mod transform;

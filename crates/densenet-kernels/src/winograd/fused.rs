@@ -1,10 +1,11 @@
-//! 3×3 and 3×3×3 convolutions of a training step, by tiles of 2, with what stands before and behind them.
+//! 3×3 and 3×3×3 convolutions of a training step, by tiles, with what stands before and behind them.
 //!
 //! Forward, the norm and ReLU before the convolution are applied as patches are loaded, and the outputs' mean and variance
 //! are summed as tiles are stored. Backward, the tile is the gradient at the output of norm + ReLU, so it is masked and the
 //! norm's two sums are taken as it is stored. No map is read or written a second time for any of that.
 //!
-//! Tiles are of 2 because those of 4 would cost the gradients four more bits (docs/numerics.md).
+//! Tiles are 2 or 4 pixels high and wide, and 2 deep: those of 4 along the depth too would multiply a quarter less, but
+//! their kernels, transformed anew in every step, take half as much memory again.
 
 mod store;
 mod weights;
@@ -14,17 +15,16 @@ use std::{ops::Range, ptr};
 use densenet_spec::Window;
 
 use super::{
-    WinogradWeights,
-    pairs::{Grid, Input, PLANE, transform_input},
+    Tiles, WinogradWeights,
+    grid::{Grid, Input, transform_input},
+    transform::Transform,
 };
 use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
-    isa::dispatch,
     norm::{self, Affine, Statistics},
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
-    pointwise::{Written, add_powers},
-    simd::Simd,
+    pointwise::{Written, add_powers, evenly},
 };
 use store::{Fetch, Output, fetch_outputs, store_tile};
 pub use weights::FusedWeights;
@@ -57,23 +57,21 @@ pub struct FusedWinograd<'a> {
 }
 
 impl FusedWinograd<'_> {
-    /// Whether tiles are the faster way to this output.
+    /// The tiles that are the fastest way to this output; `None` if the direct convolution is.
     ///
     /// In multiply-adds per pair of channels; a transform costs about 0.3 of its products, a transformed weight takes as
     /// long to compute, pack and fetch as 30.
-    pub fn pays(window: &Window, output: &Raster) -> bool {
-        if !WinogradWeights::fits(window) {
-            return false;
-        }
-        let grid = Grid::new(window, output);
-        let points = grid.depths() * PLANE;
-        let tiles = grid.total() * points * 13 / 10 + 30 * points;
-        tiles < (output.pixels() + 18) * window.taps()
+    pub fn choose(window: &Window, output: &Raster) -> Option<Tiles> {
+        fastest(window, output, |tiles, points| {
+            tiles * points * 13 / 10 + 30 * points
+        })
     }
 
     /// Elements of scratch memory for the sums of this many channels over an output.
     pub fn partial_sums(window: &Window, c_out: usize, output: &Raster) -> usize {
-        Grid::new(window, output).total().clamp(1, MAX_TASKS) * 2 * c_out
+        // The smallest tiles are the most.
+        let grid = Grid::new(Tiles::Two.axes(window), output);
+        grid.total().clamp(1, MAX_TASKS) * 2 * c_out
     }
 
     /// Computes the convolution into `output`, whose pixels lie where `raster` says.
@@ -145,22 +143,22 @@ impl FusedWinograd<'_> {
         let [first, second] = sums;
         exactly(OP, "sums", w.c_out, first.len())?;
         exactly(OP, "sums", w.c_out, second.len())?;
-        let window = window_of(w.deep);
-        let needed = Self::partial_sums(&window, w.c_out, raster);
+        let grid = Grid::new(w.axes, raster);
+        let total = grid.total();
+        let needed = total.clamp(1, MAX_TASKS) * 2 * w.c_out;
         at_least(OP, "partial sums", needed, partials.len())?;
         first.fill(0.0);
         second.fill(0.0);
         if raster.pixels() == 0 || w.c_out == 0 {
             return Ok(());
         }
-        let grid = Grid::new(&window, raster);
-        let total = grid.total();
         let widest = w
             .shape
             .panels(w.c_out)
             .next()
             .map_or(1, |p| w.shape.mr(p.1));
-        let group = (TILES / widest).max(1) * widest;
+        let tiles = if w.axes[1] == Transform::F2 { 28 } else { 14 };
+        let group = ((tiles / widest).max(1) * widest).min(MAX_TILES);
         let tasks = tasks(total, group);
         let pass = Pass {
             fused: self,
@@ -198,8 +196,32 @@ impl FusedWinograd<'_> {
     }
 }
 
-/// Most tiles handled at a time: see `super::TILES`.
-const TILES: usize = 28;
+/// The tiles of a training step.
+pub(super) const CHOICE: [Tiles; 2] = [Tiles::TwoFour, Tiles::Two];
+
+/// The tiles whose cost, by how many there are and their points, is least, and less than the direct convolution's.
+pub(super) fn fastest(
+    window: &Window,
+    output: &Raster,
+    cost: impl Fn(usize, usize) -> usize,
+) -> Option<Tiles> {
+    if !WinogradWeights::fits(window) {
+        return None;
+    }
+    let cost = |tiles: &Tiles| {
+        let grid = Grid::new(tiles.axes(window), output);
+        cost(grid.total(), grid.depths() * grid.plane())
+    };
+    let best = CHOICE.into_iter().min_by_key(cost);
+    best.filter(|tiles| cost(tiles) < (output.pixels() + 18) * window.taps())
+}
+
+/// Most tiles handled at a time, 28 of 2×2 pixels or 14 of 4×4 where a register tile's rows divide that: see
+/// `super::TILES`.
+const MAX_TILES: usize = 28;
+
+/// Most outputs summed in f32 before their sums are added in f64.
+const SUMMED: usize = 224;
 
 /// Runs of tiles with sums of their own: whole groups, but fewer tiles where several threads would have no work.
 fn tasks(total: usize, group: usize) -> usize {
@@ -208,16 +230,6 @@ fn tasks(total: usize, group: usize) -> usize {
         return groups.min(MAX_TASKS);
     }
     groups.next_multiple_of(4).min(total / 7).max(1)
-}
-
-/// The window of these convolutions.
-fn window_of(deep: bool) -> Window {
-    let depth = if deep { 3 } else { 1 };
-    Window {
-        kernel: [depth, 3, 3],
-        stride: [1; 3],
-        padding: [depth / 2, 1, 1],
-    }
 }
 
 /// The norm + ReLU that a gradient goes back through.
@@ -242,8 +254,8 @@ struct Pass<'a> {
     sums: Shared<f64>,
 }
 
-/// Most output pixels of a tile.
-const OUTPUTS: usize = 8;
+/// Most output pixels of a group of tiles: those of 2×4×4.
+const OUTPUTS: usize = 32 * MAX_TILES;
 
 impl Pass<'_> {
     fn task(&self, task: usize, tiles: Range<usize>) {
@@ -257,32 +269,37 @@ impl Pass<'_> {
         });
         let width = w.shape.padded(c_out);
         let row = w.c_in.next_multiple_of(16);
-        let points = self.grid.depths() * PLANE;
+        let (plane, outputs) = (self.grid.plane(), self.grid.outputs());
+        let points = self.grid.depths() * plane;
         // An odd number of cache lines from one pixel of the transform to the next keeps them out of one set.
         let (pitch_d, pitch_y) = (self.group * row + 16, self.group * width + 16);
-        let sizes = [PLANE * pitch_d, points * pitch_y, 2 * width];
+        let sizes = [plane * pitch_d, points * pitch_y, 2 * width];
         with_scratch(sizes.iter().sum(), |scratch| {
             let (patches, rest) = scratch.split_at_mut(sizes[0]);
             let (products, sums) = rest.split_at_mut(sizes[1]);
+            let (mut places, mut inputs) = ([NOWHERE; OUTPUTS], [ptr::null(); OUTPUTS]);
+            let mut written = [0; OUTPUTS];
             let mut start = tiles.start;
             while start < tiles.end {
                 let count = self.group.min(tiles.end - start);
                 let group = start..start + count;
-                let mut outputs = [([NOWHERE; OUTPUTS], [ptr::null(); OUTPUTS]); TILES];
-                for (output, tile) in outputs.iter_mut().zip(group.clone()) {
-                    *output = self.outputs(tile);
+                for (i, tile) in group.clone().enumerate() {
+                    let own = i * outputs..(i + 1) * outputs;
+                    self.outputs(tile, &mut places[own.clone()], &mut inputs[own]);
                 }
+                let (places, inputs) = (&places[..count * outputs], &inputs[..count * outputs]);
                 let fetch = Fetch {
-                    outputs: &outputs[..count],
+                    places,
+                    inputs,
                     output: self.output.pointer(0, 0),
                     channels: c_out,
                 };
                 fetch_outputs(w.isa, &fetch);
                 for depth in 0..self.grid.depths() {
                     self.patches(group.clone(), depth, (&mut *patches, row, pitch_d));
-                    for point in 0..PLANE {
-                        let product = (depth * PLANE + point) * pitch_y;
-                        let weight = w.point(depth * PLANE + point);
+                    for point in 0..plane {
+                        let product = (depth * plane + point) * pitch_y;
+                        let weight = w.point(depth * plane + point);
                         weight.multiply(
                             (&patches[point * pitch_d..][..count * row], row),
                             0..weight.rows(),
@@ -290,30 +307,25 @@ impl Pass<'_> {
                         );
                     }
                 }
-                sums.fill(0.0);
-                let mut written = [0; OUTPUTS * TILES];
-                let mut many = 0;
-                for (i, (places, inputs)) in outputs[..count].iter().enumerate() {
-                    let valid = places.iter().filter(|p| **p != NOWHERE);
-                    for place in valid {
-                        written[many] = *place;
-                        many += 1;
+                for tiles in evenly(0..count, (SUMMED / outputs).max(1)) {
+                    sums.fill(0.0);
+                    for i in tiles {
+                        let tile = Output {
+                            product: products[i * width..].as_ptr(),
+                            pitch: pitch_y,
+                            deep: self.grid.depths() > 1,
+                            channels: c_out,
+                            output: self.output.pointer(0, 0),
+                            places: &places[i * outputs..][..outputs],
+                            inputs: &inputs[i * outputs..][..outputs],
+                            mask: self.mask.as_ref(),
+                            sums: [sums.as_mut_ptr(), sums[width..].as_mut_ptr()],
+                        };
+                        // SAFETY: rows of products and sums are whole registers; `outputs` checked every place and, with a
+                        // mask, every input.
+                        unsafe { store_tile(w.isa, self.grid.axes[1], &tile) };
                     }
-                    let tile = Output {
-                        product: products[i * width..].as_ptr(),
-                        pitch: pitch_y,
-                        deep: self.grid.deep,
-                        channels: c_out,
-                        output: self.output.pointer(0, 0),
-                        places,
-                        inputs,
-                        mask: self.mask.as_ref(),
-                        sums: [sums.as_mut_ptr(), sums[width..].as_mut_ptr()],
-                    };
-                    store_tile(w.isa, &tile);
-                }
-                match self.mask {
-                    Some(_) => {
+                    if self.mask.is_some() {
                         for (total, part) in [
                             (&mut *first, &sums[..c_out]),
                             (&mut *second, &sums[width..]),
@@ -323,13 +335,18 @@ impl Pass<'_> {
                             }
                         }
                     }
-                    None => {
-                        let rows = Written {
-                            output: self.output.pointer(0, 0),
-                            places: &written[..many],
-                        };
-                        add_powers(w.isa, &rows, &mut *first, &mut *second);
+                }
+                if self.mask.is_none() {
+                    let mut many = 0;
+                    for place in places.iter().filter(|place| **place != NOWHERE) {
+                        written[many] = *place;
+                        many += 1;
                     }
+                    let rows = Written {
+                        output: self.output.pointer(0, 0),
+                        places: &written[..many],
+                    };
+                    add_powers(w.isa, &rows, &mut *first, &mut *second);
                 }
                 start += count;
             }
@@ -352,7 +369,7 @@ impl Pass<'_> {
             let patch = next;
             next = pixels((tile + 1).min(last));
             let input = Input {
-                pixels: &patch,
+                patch: &patch,
                 ahead: &next,
                 start: 0,
                 channels: w.c_in,
@@ -360,43 +377,32 @@ impl Pass<'_> {
                 target: patches[i * row..].as_mut_ptr(),
                 pitch,
             };
-            transform_patch(w.isa, &input);
+            // SAFETY: `Grid::patch` gives null or places with their channels, a row of patches has whole registers.
+            unsafe { transform_input(w.isa, self.grid.axes[1], &input) };
         }
     }
 
     /// Where the pixels of an output tile go ([`NOWHERE`] for those outside the map), and the norm's input at them.
-    fn outputs(&self, tile: usize) -> ([usize; OUTPUTS], [*const f32; OUTPUTS]) {
+    fn outputs(&self, tile: usize, places: &mut [usize], inputs: &mut [*const f32]) {
         let [n, z, y, x] = self.grid.corner(tile);
         let [depth, height, width] = self.raster.spatial;
+        let [_, high, wide] = self.grid.axes.map(Transform::tile);
         let c_out = self.fused.weights.c_out;
-        let mut places = [NOWHERE; OUTPUTS];
-        let mut inputs = [ptr::null(); OUTPUTS];
-        for i in 0..if self.grid.deep { 8 } else { 4 } {
-            let (z, y, x) = (z + i / 4, y + i / 2 % 2, x + i % 2);
+        for (i, (place, input)) in places.iter_mut().zip(inputs).enumerate() {
+            let (z, y, x) = (z + i / (high * wide), y + i / wide % high, x + i % wide);
             if z >= depth || y >= height || x >= width {
+                *place = NOWHERE;
                 continue;
             }
-            places[i] = self.raster.place([n, z, y, x]);
+            *place = self.raster.place([n, z, y, x]);
             // Checked here for whoever writes there.
-            self.output.pointer(places[i], c_out);
+            self.output.pointer(*place, c_out);
             if let Some(mask) = &self.mask {
-                inputs[i] = mask.input[mask.from.place([n, z, y, x])..][..c_out].as_ptr();
+                *input = mask.input[mask.from.place([n, z, y, x])..][..c_out].as_ptr();
             }
         }
-        (places, inputs)
     }
 }
 
 /// A pixel outside the map.
 const NOWHERE: usize = usize::MAX;
-
-dispatch! {
-    fn transform_patch(input: &Input<'_>) = transform_patch_body
-}
-
-#[inline(always)]
-fn transform_patch_body<S: Simd>(input: &Input<'_>) {
-    // SAFETY: `Grid::patch` gives null or places with their channels, a row of patches has whole registers; the shell
-    // around us has the instruction set.
-    unsafe { transform_input::<S>(input) }
-}

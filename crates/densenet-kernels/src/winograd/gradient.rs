@@ -7,16 +7,18 @@
 //! ```
 //!
 //! Patches d and gradients ∂L/∂Y are transformed, multiplied pixel by pixel and summed over all tiles; Gᵀ is applied once,
-//! at the end. F(2×2, 3×3) needs 16 multiplications instead of 36, F(2×2×2, 3×3×3) 64 instead of 216. With the norm and
+//! at the end. F(4×4, 3×3) needs 36 multiplications instead of 144, F(2×4×4, 3×3×3) 144 instead of 864. With the norm and
 //! ReLU before the convolution applied as patches are loaded, the rectified map is never written.
 
-use std::{array, ptr};
+use std::ptr;
 
 use densenet_spec::Window;
 
 use super::{
-    WinogradWeights,
-    pairs::{Grid, Input, PLANE, Planes, transform_input},
+    Tiles, WinogradWeights,
+    fused::{self, fastest},
+    grid::{Grid, Input, Patch, transform_input},
+    transform::{FAR, FAR_2, Mix, NEAR, NEAR_2, Transform},
 };
 use crate::{
     Isa, KernelError, Raster,
@@ -29,10 +31,12 @@ use crate::{
     tile::{self, Product, Tile, TileShape},
 };
 
-/// The gradient of a 3×3 or 3×3×3 weight, by tiles of 2; the module has the formula.
+/// The gradient of a 3×3 or 3×3×3 weight, by tiles; the module has the formula.
 pub struct WinogradGradient<'a> {
     /// The convolution's window, which [`WinogradWeights::fits`].
     pub window: Window,
+    /// [`WinogradGradient::choose`]'s.
+    pub tiles: Tiles,
     /// What it read. A border is not needed, and not read.
     pub source: (&'a [f32], Raster),
     /// The norm before it, applied with ReLU as the source is loaded.
@@ -43,57 +47,62 @@ pub struct WinogradGradient<'a> {
     pub grad_output: (&'a [f32], Raster),
 }
 
-/// Tiles handled at a time: 48 transformed patches of 64 channels, gradients of 32, and the sums of one product take
-/// 425 KB of a 1 MiB second-level cache.
-const TILES: usize = 48;
-
 /// How the work is cut, by its shape alone.
 struct Cut {
     grid: Grid,
     /// Tiles of all samples.
     total: usize,
+    /// Tiles handled at a time.
+    together: usize,
     /// Runs of tiles.
     splits: usize,
-    /// Pixels of a transformed patch along the depth.
+    /// Pixels of a transformed patch along the depth, and of a plane of it.
     depths: usize,
+    plane: usize,
 }
 
 impl Cut {
-    fn new(window: &Window, output: &Raster) -> Self {
-        let grid = Grid::new(window, output);
+    fn new(tiles: Tiles, window: &Window, output: &Raster) -> Self {
+        let grid = Grid::new(tiles.axes(window), output);
         let total = grid.total();
         Cut {
             total,
+            // Transformed patches of 64 channels, gradients of 32, and the sums of one product take 425 KB of a 1 MiB
+            // second-level cache where tiles are 2 wide, 630 KB where they are 4.
+            together: if grid.axes[1] == Transform::F2 {
+                48
+            } else {
+                24
+            },
             // Each run costs sums of its own, as much as a hundred tiles do.
             splits: (total / 192).clamp(1, 16),
             depths: grid.depths(),
+            plane: grid.plane(),
             grid,
         }
     }
 }
 
 impl WinogradGradient<'_> {
-    /// Whether tiles are the faster way for this output: of a whole batch, as the products are summed over it.
+    /// The tiles that are the fastest way for this output, of a whole batch, as the products are summed over it; `None` if
+    /// the direct gradient is.
     ///
     /// In multiply-adds per weight; clearing, adding and transforming a product's sum takes as long as about 40.
-    pub fn pays(window: &Window, output: &Raster) -> bool {
-        if !WinogradWeights::fits(window) {
-            return false;
-        }
-        let cut = Cut::new(window, output);
-        let points = cut.depths * PLANE;
-        cut.total * points * 5 / 4 + 40 * points < output.pixels() * window.taps()
+    pub fn choose(window: &Window, output: &Raster) -> Option<Tiles> {
+        fastest(window, output, |tiles, points| {
+            tiles * points * 5 / 4 + 40 * points
+        })
     }
 
     /// Elements of scratch memory that [`WinogradGradient::run`] needs.
     pub fn partials(
         isa: Isa,
-        window: &Window,
+        (window, tiles): (&Window, Tiles),
         [c_in, c_out]: [usize; 2],
         output: &Raster,
     ) -> usize {
-        let cut = Cut::new(window, output);
-        cut.splits * cut.depths * PLANE * c_out * TileShape::of(isa).padded(c_in)
+        let cut = Cut::new(tiles, window, output);
+        cut.splits * cut.depths * cut.plane * c_out * TileShape::of(isa).padded(c_in)
     }
 
     /// Adds the gradient to `grad_weight`, `[tap][c_in][c_out]`.
@@ -114,6 +123,8 @@ impl WinogradGradient<'_> {
         let [c_in, c_out] = self.channels;
         let fits = WinogradWeights::fits(&self.window);
         exactly(OP, "window", 1, usize::from(fits))?;
+        let known = fused::CHOICE.contains(&self.tiles);
+        exactly(OP, "tiles", 1, usize::from(known))?;
         at_least(OP, "input", input.len(), data.len())?;
         at_least(
             OP,
@@ -134,7 +145,8 @@ impl WinogradGradient<'_> {
         }
         let weights = self.window.taps() * c_in * c_out;
         exactly(OP, "weight", weights, grad_weight.len())?;
-        let needed = Self::partials(isa, &self.window, self.channels, &output);
+        let way = (&self.window, self.tiles);
+        let needed = Self::partials(isa, way, self.channels, &output);
         at_least(OP, "scratch", needed, partials.len())?;
         if output.pixels() == 0 || weights == 0 {
             return Ok(());
@@ -144,7 +156,7 @@ impl WinogradGradient<'_> {
             gradient: self,
             isa,
             shape,
-            cut: Cut::new(&self.window, &output),
+            cut: Cut::new(self.tiles, &self.window, &output),
             pitch: shape.padded(c_in),
             sums: Shared::new(partials),
         };
@@ -157,7 +169,11 @@ impl WinogradGradient<'_> {
         });
         let target = Shared::new(grad_weight);
         for_each(pass.pitch / shape.lanes, |block| {
-            finish(isa, &pass, block * shape.lanes, &target);
+            let column = block * shape.lanes;
+            match pass.cut.grid.axes[1] {
+                Transform::F2 => finish_f2(isa, &pass, column, &target),
+                _ => finish_f4(isa, &pass, column, &target),
+            }
         });
         Ok(())
     }
@@ -179,7 +195,7 @@ impl Pass<'_> {
     /// Where the sums of one pixel of a transformed patch begin.
     fn place(&self, split: usize, depth: usize, point: usize) -> usize {
         let c_out = self.gradient.channels[1];
-        ((split * self.cut.depths + depth) * PLANE + point) * c_out * self.pitch
+        ((split * self.cut.depths + depth) * self.cut.plane + point) * c_out * self.pitch
     }
 
     /// One run of tiles, one depth of the transform, one panel of input channels.
@@ -191,18 +207,19 @@ impl Pass<'_> {
             ..border(self.cut.total, self.cut.splits, split + 1);
         // An odd number of cache lines from one pixel of the transform to the next keeps them out of one set.
         let pitch_g = c_out.next_multiple_of(16);
-        let (point_d, point_g) = (TILES * width + 16, TILES * pitch_g + 16);
-        with_scratch(PLANE * (point_d + point_g), |scratch| {
-            let (patches, grads) = scratch.split_at_mut(PLANE * point_d);
+        let (plane, together) = (self.cut.plane, self.cut.together);
+        let (point_d, point_g) = (together * width + 16, together * pitch_g + 16);
+        with_scratch(plane * (point_d + point_g), |scratch| {
+            let (patches, grads) = scratch.split_at_mut(plane * point_d);
             let mut first = true;
-            for group in evenly(tiles, TILES) {
+            for group in evenly(tiles, together) {
                 let count = group.len();
                 let mut next = self.patch(group.start, depth);
                 for (i, tile) in group.enumerate() {
                     let patch = next;
                     next = self.patch((tile + 1).min(self.cut.total - 1), depth);
                     let input = Input {
-                        pixels: &patch,
+                        patch: &patch,
                         ahead: &next,
                         start,
                         channels: channels.len(),
@@ -211,14 +228,19 @@ impl Pass<'_> {
                         pitch: point_d,
                     };
                     let grad = Grad {
-                        pixels: &self.outputs(tile, depth),
+                        tile: &self.outputs(tile, depth),
                         channels: c_out,
                         target: grads[i * pitch_g..].as_mut_ptr(),
                         pitch: point_g,
                     };
-                    transform(self.isa, &input, &grad);
+                    // SAFETY: `patch` and `outputs` give null or places with their channels, rows of both targets have
+                    // whole registers.
+                    unsafe {
+                        transform_input(self.isa, self.cut.grid.axes[1], &input);
+                        transform_grad(self.isa, self.cut.grid.axes[1], &grad);
+                    }
                 }
-                for point in 0..PLANE {
+                for point in 0..plane {
                     for rows in evenly(0..c_out, self.shape.mr(vectors)) {
                         let tile = Tile {
                             a: grads[point * point_g + rows.start..].as_ptr(),
@@ -239,7 +261,7 @@ impl Pass<'_> {
                             row: self.pitch,
                             accumulate: !first,
                         };
-                        // SAFETY: `count ≤ TILES` rows of both factors were written, whole registers of the patches;
+                        // SAFETY: `count ≤ together` rows of both factors were written, whole registers of the patches;
                         // these columns of this split and depth belong to this task, and `pointer` checked the last.
                         unsafe { tile::compute(self.isa, &tile, &product) };
                     }
@@ -250,73 +272,109 @@ impl Pass<'_> {
     }
 
     /// The pixels of a tile's patch that one depth of the transform takes.
-    fn patch(&self, tile: usize, depth: usize) -> Planes<*const f32, PLANE> {
+    fn patch(&self, tile: usize, depth: usize) -> Patch {
         let (data, input) = self.gradient.source;
         let channels = self.gradient.channels[0];
         self.cut.grid.patch((data, &input, channels), tile, depth)
     }
 
-    /// The pixels of a tile's gradient that one depth of the transform takes, null outside the map.
-    fn outputs(&self, tile: usize, depth: usize) -> Planes<*const f32, 4> {
+    /// The pixels of a tile's gradient that one depth of the transform takes.
+    fn outputs(&self, tile: usize, depth: usize) -> GradTile {
         let (grad, output) = &self.gradient.grad_output;
         let c_out = self.gradient.channels[1];
         let [n, z, y, x] = self.cut.grid.corner(tile);
+        let [_, high, wide] = self.cut.grid.axes.map(Transform::tile);
         let [planes, height, width] = output.spatial;
-        let plane = |dz: usize| -> [*const f32; 4] {
-            array::from_fn(|i| {
-                let (z, y, x) = (z + dz, y + i / 2, x + i % 2);
-                if z >= planes || y >= height || x >= width {
-                    return ptr::null();
-                }
-                grad[output.place([n, z, y, x])..][..c_out].as_ptr()
-            })
+        // A along the depth: of the tile's planes 0 and 1, or of its only one.
+        let (taken, mix): (&[Option<usize>], Mix) = match (self.cut.depths, depth) {
+            (1, _) | (_, 0) => (&[Some(0)], Mix::One),
+            (_, 1) => (&[Some(0), Some(1)], Mix::Sum),
+            (_, 2) => (&[Some(0), Some(1)], Mix::Difference),
+            _ => (&[None, Some(1)], Mix::Difference),
         };
-        // A along the depth.
-        match (self.cut.depths, depth) {
-            (1, _) | (_, 0) => Planes::One(plane(0)),
-            (_, 1) => Planes::Sum(plane(0), plane(1)),
-            (_, 2) => Planes::Difference(plane(0), plane(1)),
-            _ => Planes::Difference([ptr::null(); 4], plane(1)),
+        let mut tile = GradTile {
+            planes: [[ptr::null(); MAX_OUTPUTS]; 2],
+            mix,
+        };
+        for (pixels, dz) in tile.planes.iter_mut().zip(taken) {
+            let Some(z) = dz.map(|dz| z + dz).filter(|z| *z < planes) else {
+                continue;
+            };
+            for dy in 0..high.min(height - y) {
+                for dx in 0..wide.min(width - x) {
+                    let place = output.place([n, z, y + dy, x + dx]);
+                    pixels[dy * wide + dx] = grad[place..][..c_out].as_ptr();
+                }
+            }
         }
+        tile
     }
+}
+
+/// Most pixels of a plane of a tile.
+const MAX_OUTPUTS: usize = 16;
+
+/// Where the pixels of a tile's gradient lie that one depth of the transform takes, null outside the map, and how it mixes
+/// their planes.
+struct GradTile {
+    planes: [[*const f32; MAX_OUTPUTS]; 2],
+    mix: Mix,
 }
 
 /// A tile's gradient on its way into the product.
 struct Grad<'a> {
-    pixels: &'a Planes<*const f32, 4>,
+    tile: &'a GradTile,
     channels: usize,
     target: *mut f32,
     pitch: usize,
 }
 
-dispatch! {
-    /// Bᵀ d B of one patch and A y Aᵀ of its gradient; whole registers are written.
-    fn transform(input: &Input<'_>, grad: &Grad<'_>) = transform_body
+/// A y Aᵀ of a tile's gradient; whole registers are written.
+///
+/// # Safety
+/// Every pixel that is not null has the gradient's channels behind it, every place of the target room for whole registers.
+unsafe fn transform_grad(isa: Isa, plane: Transform, grad: &Grad<'_>) {
+    dispatch!(fn f2(grad: &Grad<'_>) = grad_f2_body);
+    dispatch!(fn f4(grad: &Grad<'_>) = grad_f4_body);
+    match plane {
+        Transform::F2 => f2(isa, grad),
+        _ => f4(isa, grad),
+    }
 }
 
 #[inline(always)]
-fn transform_body<S: Simd>(input: &Input<'_>, grad: &Grad<'_>) {
-    // SAFETY: whoever made the operands guarantees their channels behind every pixel that is not null and room for whole
-    // registers behind every place; the shell around us has the instruction set.
+fn grad_f2_body<S: Simd>(grad: &Grad<'_>) {
+    // SAFETY: the caller of `transform_grad` guarantees the operands; the shell around us has the instruction set.
+    unsafe { grad_body::<S, 4, 2>(grad) }
+}
+
+#[inline(always)]
+fn grad_f4_body<S: Simd>(grad: &Grad<'_>) {
+    // SAFETY: as above.
+    unsafe { grad_body::<S, 6, 4>(grad) }
+}
+
+/// # Safety
+/// As [`transform_grad`]; the processor has `S`.
+#[inline(always)]
+unsafe fn grad_body<S: Simd, const P: usize, const M: usize>(grad: &Grad<'_>) {
+    // SAFETY: as ours.
     unsafe {
-        transform_input::<S>(input);
-        match grad.pixels {
-            Planes::One(p) => grad_planes::<S, 0>(grad, [p, p]),
-            Planes::Sum(p, q) => grad_planes::<S, 1>(grad, [p, q]),
-            Planes::Difference(p, q) => grad_planes::<S, 2>(grad, [p, q]),
+        match grad.tile.mix {
+            Mix::Sum => grad_planes::<S, P, M, { Mix::Sum as u8 }>(grad),
+            Mix::Difference => grad_planes::<S, P, M, { Mix::Difference as u8 }>(grad),
+            _ => grad_planes::<S, P, M, { Mix::One as u8 }>(grad),
         }
     }
 }
 
-/// A y Aᵀ of a gradient, as [`input_planes`].
+/// A y Aᵀ of a plane of a gradient, or of a sum or a difference of two.
 ///
 /// # Safety
-/// As [`transform_body`] says.
+/// As [`grad_body`].
 #[inline(always)]
-unsafe fn grad_planes<S: Simd, const SIGN: usize>(
-    grad: &Grad<'_>,
-    [first, second]: [&[*const f32; 4]; 2],
-) {
+unsafe fn grad_planes<S: Simd, const P: usize, const M: usize, const MIX: u8>(grad: &Grad<'_>) {
+    let [first, second] = grad.tile.planes.each_ref().map(|plane| &plane[..M * M]);
     // SAFETY: as ours.
     unsafe {
         for c in (0..grad.channels).step_by(S::LANES) {
@@ -325,41 +383,55 @@ unsafe fn grad_planes<S: Simd, const SIGN: usize>(
                 true => S::zero(),
                 false => load_some::<S>(pixel.add(c), many),
             };
-            let mut y = [S::zero(); 4];
-            for (i, v) in y.iter_mut().enumerate() {
-                *v = load(first[i]);
-                if SIGN == 1 {
-                    *v = S::add(*v, load(second[i]));
-                } else if SIGN == 2 {
-                    *v = S::sub(*v, load(second[i]));
+            let mut columns = [[S::zero(); P]; M];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let mut values = [S::zero(); M];
+                for (y, v) in values.iter_mut().enumerate() {
+                    let i = y * M + x;
+                    *v = load(first[i]);
+                    if MIX == Mix::Sum as u8 {
+                        *v = S::add(*v, load(second[i]));
+                    } else if MIX == Mix::Difference as u8 {
+                        *v = S::sub(*v, load(second[i]));
+                    }
                 }
+                *column = grad_axis::<S, P, M>(values);
             }
-            let (left, right) = (grad_axis::<S>([y[0], y[2]]), grad_axis::<S>([y[1], y[3]]));
-            for row in 0..4 {
-                let values = grad_axis::<S>([left[row], right[row]]);
-                for (x, v) in values.into_iter().enumerate() {
-                    S::store(grad.target.add((row * 4 + x) * grad.pitch + c), v);
+            for y in 0..P {
+                let row = grad_axis::<S, P, M>(columns.map(|column| column[y]));
+                for (x, v) in row.into_iter().enumerate() {
+                    S::store(grad.target.add((y * P + x) * grad.pitch + c), v);
                 }
             }
         }
     }
 }
 
-/// A of one axis.
+/// A of one axis: the polynomial with coefficients y at all points.
 ///
 /// # Safety
 /// The processor has `S`.
 #[inline(always)]
-unsafe fn grad_axis<S: Simd>(y: [S::V; 2]) -> [S::V; 4] {
+unsafe fn grad_axis<S: Simd, const P: usize, const M: usize>(y: [S::V; M]) -> [S::V; P] {
+    let mut v = [y[0]; P];
     // SAFETY: the caller has the instruction set.
     unsafe {
-        [
-            y[0],
-            S::add(y[0], y[1]),
-            S::sub(y[0], y[1]),
-            S::sub(S::zero(), y[1]),
-        ]
+        if P == 4 {
+            v[1] = S::add(y[0], y[1]);
+            v[2] = S::sub(y[0], y[1]);
+            // The point ∞ with the sign that Bᵀ of F(2) gives it.
+            v[3] = S::sub(S::zero(), y[1]);
+        } else {
+            for (i, (point, square)) in [(NEAR, NEAR_2), (FAR, FAR_2)].into_iter().enumerate() {
+                let even = S::fma(S::set(square), y[2], y[0]);
+                let odd = S::fma(S::set(square), y[3], y[1]);
+                v[1 + 2 * i] = S::fma(S::set(point), odd, even);
+                v[2 + 2 * i] = S::fma(S::set(-point), odd, even);
+            }
+            v[5] = y[3];
+        }
     }
+    v
 }
 
 /// Gᵀ of one axis.
@@ -367,36 +439,58 @@ unsafe fn grad_axis<S: Simd>(y: [S::V; 2]) -> [S::V; 4] {
 /// # Safety
 /// The processor has `S`.
 #[inline(always)]
-unsafe fn kernel_axis<S: Simd>(m: [S::V; 4]) -> [S::V; 3] {
+unsafe fn kernel_axis<S: Simd, const P: usize>(m: [S::V; P]) -> [S::V; 3] {
     // SAFETY: the caller has the instruction set.
     unsafe {
-        let half = S::set(0.5);
-        let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        [
-            S::fma(half, sum, m[0]),
-            S::fma(half, difference, S::zero()),
-            S::fma(half, sum, m[3]),
-        ]
+        if P == 4 {
+            let half = S::set(0.5);
+            let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+            [
+                S::fma(half, sum, m[0]),
+                S::fma(half, difference, S::zero()),
+                S::fma(half, sum, m[3]),
+            ]
+        } else {
+            let rows = Transform::F4.kernel();
+            let factor = |point: usize, tap: usize| S::set(rows[point][tap] as f32);
+            let (near, far) = (S::add(m[1], m[2]), S::add(m[3], m[4]));
+            let (near_1, far_1) = (S::sub(m[1], m[2]), S::sub(m[3], m[4]));
+            let ends = S::fma(factor(0, 0), m[0], S::zero());
+            [
+                S::fma(factor(3, 0), far, S::fma(factor(1, 0), near, ends)),
+                S::fma(factor(3, 1), far_1, S::fma(factor(1, 1), near_1, S::zero())),
+                S::fma(factor(3, 2), far, S::fma(factor(1, 2), near, m[5])),
+            ]
+        }
     }
 }
 
-dispatch! {
-    /// Adds the runs of a register of input channels, applies Gᵀ and adds the result to the gradient, whose rows of these
-    /// channels belong to the caller.
-    fn finish(pass: &Pass<'_>, column: usize, target: &Shared<f32>) = finish_body
+dispatch!(fn finish_f2(pass: &Pass<'_>, column: usize, target: &Shared<f32>) = finish_f2_body);
+dispatch!(fn finish_f4(pass: &Pass<'_>, column: usize, target: &Shared<f32>) = finish_f4_body);
+
+#[inline(always)]
+fn finish_f2_body<S: Simd>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
+    finish::<S, 4>(pass, column, target);
 }
 
 #[inline(always)]
-fn finish_body<S: Simd>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
+fn finish_f4_body<S: Simd>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
+    finish::<S, 6>(pass, column, target);
+}
+
+/// Adds the runs of a register of input channels, applies Gᵀ and adds the result to the gradient, whose rows of these
+/// channels belong to the caller. The shell around us has the instruction set.
+#[inline(always)]
+fn finish<S: Simd, const P: usize>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
     let [c_in, c_out] = pass.gradient.channels;
     let many = S::LANES.min(c_in - column);
     let deep = pass.cut.depths == 4;
     // Distance between the sums of neighbouring pixels of the transform, and of neighbouring runs.
     let point = c_out * pass.pitch;
-    let split = pass.cut.depths * PLANE * point;
+    let split = pass.cut.depths * P * P * point;
     for o in 0..c_out {
         let first = o * pass.pitch + column;
-        let last = first + (pass.cut.splits - 1) * split + (pass.cut.depths * PLANE - 1) * point;
+        let last = first + (pass.cut.splits - 1) * split + (pass.cut.depths * P * P - 1) * point;
         pass.sums.pointer(last, S::LANES);
         let sums = pass.sums.pointer(first, S::LANES);
         let mut values = [[0.0f32; 16]; 27];
@@ -405,20 +499,20 @@ fn finish_body<S: Simd>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
         unsafe {
             let mut planes = [[S::zero(); 9]; 4];
             for (depth, plane) in planes.iter_mut().take(pass.cut.depths).enumerate() {
-                let mut rows = [[S::zero(); 3]; 4];
+                let mut rows = [[S::zero(); 3]; P];
                 for (y, row) in rows.iter_mut().enumerate() {
-                    let mut m = [S::zero(); 4];
+                    let mut m = [S::zero(); P];
                     for (x, v) in m.iter_mut().enumerate() {
-                        let place = sums.add((depth * PLANE + y * 4 + x) * point);
+                        let place = sums.add(((depth * P + y) * P + x) * point);
                         *v = S::load(place);
                         for run in 1..pass.cut.splits {
                             *v = S::add(*v, S::load(place.add(run * split)));
                         }
                     }
-                    *row = kernel_axis::<S>(m);
+                    *row = kernel_axis::<S, P>(m);
                 }
                 for x in 0..3 {
-                    let column = kernel_axis::<S>([rows[0][x], rows[1][x], rows[2][x], rows[3][x]]);
+                    let column = kernel_axis::<S, P>(rows.map(|row| row[x]));
                     for (y, v) in column.into_iter().enumerate() {
                         plane[y * 3 + x] = v;
                     }
@@ -427,7 +521,7 @@ fn finish_body<S: Simd>(pass: &Pass<'_>, column: usize, target: &Shared<f32>) {
             for tap in 0..9 {
                 if deep {
                     let [a, b, c, d] = planes;
-                    let along = kernel_axis::<S>([a[tap], b[tap], c[tap], d[tap]]);
+                    let along = kernel_axis::<S, 4>([a[tap], b[tap], c[tap], d[tap]]);
                     for (z, v) in along.into_iter().enumerate() {
                         S::store(values[z * 9 + tap].as_mut_ptr(), v);
                     }

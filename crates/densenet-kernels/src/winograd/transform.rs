@@ -3,8 +3,8 @@
 mod outputs;
 mod patch;
 
-pub(super) use outputs::{Output, output};
-pub(super) use patch::{Input, Mix, Numbers, Step, input};
+pub(super) use outputs::{Output, output, output_axis};
+pub(super) use patch::{Input, Mix, Numbers, Step, input, input_axis};
 
 /// The transform along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Transform {
     }
 
     /// G: what each pixel of a transformed kernel takes of the kernel's pixels (three; four for F(3, 4)).
-    fn kernel(self) -> &'static [[f64; 4]] {
+    pub(super) fn kernel(self) -> &'static [[f64; 4]] {
         match self {
             Transform::Identity => &[],
             Transform::F2 => &[

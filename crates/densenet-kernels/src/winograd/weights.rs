@@ -30,7 +30,8 @@ pub enum Tiles {
 }
 
 impl Tiles {
-    fn axes(self, window: &Window) -> [Transform; 3] {
+    /// The transforms along depth, height and width.
+    pub(super) fn axes(self, window: &Window) -> [Transform; 3] {
         let depth = match (window.kernel[0], self) {
             (3, Tiles::Four) => Transform::F4,
             (3, _) => Transform::F2,

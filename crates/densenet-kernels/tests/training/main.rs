@@ -124,5 +124,6 @@ fn buffers_that_do_not_fit_are_named() {
         padding: [0, 1, 1],
     };
     assert!(FusedWeights::new(isa, &strided).is_err());
-    assert!(!FusedWinograd::pays(&strided, &raster) && !WinogradGradient::pays(&strided, &raster));
+    assert!(FusedWinograd::choose(&strided, &raster).is_none());
+    assert!(WinogradGradient::choose(&strided, &raster).is_none());
 }

@@ -2,27 +2,32 @@
 
 use densenet_kernels::{
     Isa, Operand, Raster,
-    winograd::{FusedStore, FusedWeights, FusedWinograd, WinogradGradient},
+    winograd::{FusedStore, FusedWeights, FusedWinograd, Tiles, WinogradGradient},
 };
 use densenet_spec::Window;
 
 use crate::{Norm, assert_moments, assert_near, fused, values};
 
-/// A 3×3 or 3×3×3 window and maps whose edges cut tiles.
-fn tiled_cases() -> Vec<(Window, usize, [usize; 3], [usize; 2])> {
+/// A 3×3 or 3×3×3 window and maps whose edges cut tiles, for tiles of both sizes.
+fn tiled_cases() -> impl Iterator<Item = (Tiles, Window, usize, [usize; 3], [usize; 2])> {
     let window = |depth: usize| Window {
         kernel: [depth, 3, 3],
         stride: [1; 3],
         padding: [depth / 2, 1, 1],
     };
-    vec![
+    let maps = [
         (window(1), 1, [1, 1, 1], [3, 2]),
         (window(1), 2, [1, 7, 7], [20, 12]),
         (window(1), 3, [1, 16, 13], [48, 12]),
         (window(1), 1, [2, 17, 14], [68, 33]),
         (window(3), 1, [2, 3, 2], [5, 4]),
         (window(3), 2, [5, 6, 7], [36, 32]),
-    ]
+        (window(3), 1, [4, 12, 9], [20, 12]),
+    ];
+    let all = |(w, n, map, channels)| {
+        [Tiles::Two, Tiles::TwoFour].map(|tiles| (tiles, w, n, map, channels))
+    };
+    maps.into_iter().flat_map(all)
 }
 
 /// The convolution's pairs of an output pixel, an input pixel and a tap.
@@ -56,8 +61,11 @@ const TILES: f64 = 8.0;
 #[test]
 fn tiles_forward_with_the_norm_before_and_the_moments_behind() {
     for &isa in Isa::available() {
-        for (window, batch, spatial, [c_in, c_out]) in tiled_cases() {
-            let what = format!("{} {batch}×{spatial:?} {c_in}→{c_out}", isa.name());
+        for (tiles, window, batch, spatial, [c_in, c_out]) in tiled_cases() {
+            let what = format!(
+                "{} {tiles:?} {batch}×{spatial:?} {c_in}→{c_out}",
+                isa.name()
+            );
             let from = Raster::dense(batch, spatial, c_in + 2).at(1);
             let to = Raster::dense(batch, spatial, c_out + 5).at(3);
             let x = values(from.len(), 5);
@@ -65,7 +73,7 @@ fn tiles_forward_with_the_norm_before_and_the_moments_behind() {
             let weight = values(window.taps() * c_in * c_out, 7);
             let mut weights = FusedWeights::new(isa, &window).unwrap();
             weights
-                .pack(&weight, [c_in, c_out], Operand::Forward)
+                .pack(&weight, [c_in, c_out], Operand::Forward, tiles)
                 .unwrap();
             let mut output = vec![f32::NAN; to.len()];
             let (mut mean, mut variance) = (vec![f64::NAN; c_out], vec![f64::NAN; c_out]);
@@ -110,8 +118,11 @@ fn tiles_forward_with_the_norm_before_and_the_moments_behind() {
 #[test]
 fn tiles_backward_with_the_mask_behind() {
     for &isa in Isa::available() {
-        for (window, batch, spatial, [c_in, c_out]) in tiled_cases() {
-            let what = format!("{} {batch}×{spatial:?} {c_in}→{c_out}", isa.name());
+        for (tiles, window, batch, spatial, [c_in, c_out]) in tiled_cases() {
+            let what = format!(
+                "{} {tiles:?} {batch}×{spatial:?} {c_in}→{c_out}",
+                isa.name()
+            );
             // The gradient of `c_out` channels comes in, that of `c_in` goes out.
             let from = Raster::dense(batch, spatial, c_out).with_halo(window.padding);
             let to = Raster::dense(batch, spatial, c_in);
@@ -121,7 +132,7 @@ fn tiles_backward_with_the_mask_behind() {
             let weight = values(window.taps() * c_in * c_out, 11);
             let mut weights = FusedWeights::new(isa, &window).unwrap();
             weights
-                .pack(&weight, [c_in, c_out], Operand::BackwardInput)
+                .pack(&weight, [c_in, c_out], Operand::BackwardInput, tiles)
                 .unwrap();
             let mut output = vec![f32::NAN; to.len()];
             let (mut sum, mut sum_x) = (vec![f64::NAN; c_in], vec![f64::NAN; c_in]);
@@ -179,9 +190,12 @@ fn tiles_backward_with_the_mask_behind() {
 #[test]
 fn weight_gradient_by_tiles() {
     for &isa in Isa::available() {
-        for (window, batch, spatial, [c_in, c_out]) in tiled_cases() {
+        for (tiles, window, batch, spatial, [c_in, c_out]) in tiled_cases() {
             for normalised in [false, true] {
-                let what = format!("{} {batch}×{spatial:?} {c_in}→{c_out}", isa.name());
+                let what = format!(
+                    "{} {tiles:?} {batch}×{spatial:?} {c_in}→{c_out}",
+                    isa.name()
+                );
                 let from = Raster::dense(batch, spatial, c_in + 4).at(2);
                 let to = Raster::dense(batch, spatial, c_out).with_halo(window.padding);
                 let x = values(from.len(), 12);
@@ -190,9 +204,10 @@ fn weight_gradient_by_tiles() {
                 let before = values(window.taps() * c_in * c_out, 15);
                 let mut found = before.clone();
                 let channels = [c_in, c_out];
-                let needed = WinogradGradient::partials(isa, &window, channels, &to);
+                let needed = WinogradGradient::partials(isa, (&window, tiles), channels, &to);
                 let gradient = WinogradGradient {
                     window,
+                    tiles,
                     source: (&x, from),
                     affine: normalised.then(|| norm.affine()),
                     channels,

@@ -122,17 +122,17 @@ impl Sizes {
                     &mut s.grad_new,
                     padded(last.c_out).len() + slack(last.c_out),
                 );
-                match WinogradGradient::pays(&last.window, &padded(last.c_out)) {
-                    true => {
+                let output = padded(last.c_out);
+                match WinogradGradient::choose(&last.window, &output) {
+                    Some(tiles) => {
                         let channels = [last.c_in, last.c_out];
-                        let output = padded(last.c_out);
-                        let needed =
-                            WinogradGradient::partials(isa, &last.window, channels, &output);
+                        let way = (&last.window, tiles);
+                        let needed = WinogradGradient::partials(isa, way, channels, &output);
                         at_least(&mut s.partials, needed);
                     }
-                    false => s.weight(last, &padded(last.c_out), isa),
+                    None => s.weight(last, &output, isa),
                 }
-                if FusedWinograd::pays(&last.window, &padded(last.c_out)) {
+                if FusedWinograd::choose(&last.window, &output).is_some() {
                     let widest = last.c_in.max(last.c_out);
                     let output = Raster::dense(batch, spatial, widest);
                     let sums = FusedWinograd::partial_sums(&last.window, widest, &output);

@@ -238,7 +238,8 @@ impl Network {
         }
         let bottleneck = place.map(|(i, j)| &a.bottlenecks[i][j][..]);
         let input = (&a.blocks[index][..], raster);
-        if !frozen && WinogradGradient::pays(&last.window, &new) {
+        let tiles = WinogradGradient::choose(&last.window, &new);
+        if let Some(tiles) = tiles.filter(|_| !frozen) {
             let (source, norm) = match (&layer.bottleneck, bottleneck) {
                 (Some((norm2, _)), Some(map)) => {
                     let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
@@ -248,6 +249,7 @@ impl Network {
             };
             let gradient = WinogradGradient {
                 window: last.window,
+                tiles,
                 source,
                 affine: Some(norm.affine(folded)),
                 channels: [last.c_in, last.c_out],

@@ -147,7 +147,7 @@ impl Network {
             let way = (last, Operand::Forward);
             let mut measured = false;
             // The bottleneck is normalised as it is loaded; a map that is also written to is normalised beforehand.
-            let tiled = FusedWinograd::pays(&last.window, &new);
+            let tiled = FusedWinograd::choose(&last.window, &new).is_some();
             let (source, affine) = match (&layer.bottleneck, bottleneck) {
                 (Some((norm2, _)), Some((i, j))) if tiled => {
                     let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);

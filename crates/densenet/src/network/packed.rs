@@ -58,11 +58,11 @@ impl Packed {
         let Some(tiles) = &mut self.tiles else {
             return Ok(None);
         };
-        if !FusedWinograd::pays(&conv.window, output) {
+        let Some(choice) = FusedWinograd::choose(&conv.window, output) else {
             return Ok(None);
-        }
+        };
         let weight = &parameters[conv.weight.clone()];
-        tiles.pack(weight, [conv.c_in, conv.c_out], operand)?;
+        tiles.pack(weight, [conv.c_in, conv.c_out], operand, choice)?;
         Ok(Some(tiles))
     }
 

@@ -2,15 +2,20 @@
 
 use std::mem::MaybeUninit;
 
-use super::{super::pairs::PLANE, Mask, NOWHERE, OUTPUTS};
+use super::{
+    super::transform::{Transform, output_axis},
+    Mask, NOWHERE,
+};
 use crate::{
+    Isa,
     isa::dispatch,
     simd::{Simd, load_some, store_some},
 };
 
 /// The outputs of a group of tiles.
 pub(super) struct Fetch<'a> {
-    pub outputs: &'a [([usize; OUTPUTS], [*const f32; OUTPUTS])],
+    pub places: &'a [usize],
+    pub inputs: &'a [*const f32],
     pub output: *const f32,
     pub channels: usize,
 }
@@ -23,17 +28,15 @@ dispatch! {
 
 #[inline(always)]
 fn fetch_outputs_body<S: Simd>(fetch: &Fetch<'_>) {
-    for (places, inputs) in fetch.outputs {
-        for (place, input) in places.iter().zip(inputs) {
-            if *place == NOWHERE {
-                continue;
-            }
-            for c in (0..fetch.channels + 15).step_by(16) {
-                // SAFETY: the shell around us has the instruction set; any address may be asked for.
-                unsafe {
-                    S::prefetch(fetch.output.wrapping_add(place + c));
-                    S::prefetch(input.wrapping_add(c));
-                }
+    for (place, input) in fetch.places.iter().zip(fetch.inputs) {
+        if *place == NOWHERE {
+            continue;
+        }
+        for c in (0..fetch.channels + 15).step_by(16) {
+            // SAFETY: the shell around us has the instruction set; any address may be asked for.
+            unsafe {
+                S::prefetch(fetch.output.wrapping_add(place + c));
+                S::prefetch(input.wrapping_add(c));
             }
         }
     }
@@ -47,35 +50,59 @@ pub(super) struct Output<'a> {
     pub deep: bool,
     pub channels: usize,
     pub output: *mut f32,
-    pub places: &'a [usize; OUTPUTS],
+    /// Of its outputs `[depth][height][width]`.
+    pub places: &'a [usize],
     /// The norm's input at each output that lies in the map, if there is a mask.
-    pub inputs: &'a [*const f32; OUTPUTS],
+    pub inputs: &'a [*const f32],
     pub mask: Option<&'a Mask<'a>>,
     /// Σ m and Σ m·(x − μ), whole registers.
     pub sums: [*mut f32; 2],
 }
 
-dispatch! {
-    /// Aᵀ m A of one tile, masked if asked for.
-    pub(super) fn store_tile(tile: &Output<'_>) = store_tile_body
+/// Aᵀ m A of one tile, masked if asked for.
+///
+/// # Safety
+/// The product and the sums have whole registers, every place in the map room for the channels; a mask comes with inputs.
+pub(super) unsafe fn store_tile(isa: Isa, plane: Transform, tile: &Output<'_>) {
+    dispatch!(fn f2(tile: &Output<'_>) = f2_body);
+    dispatch!(fn f4(tile: &Output<'_>) = f4_body);
+    match plane {
+        Transform::F2 => f2(isa, tile),
+        _ => f4(isa, tile),
+    }
 }
 
 #[inline(always)]
-fn store_tile_body<S: Simd>(tile: &Output<'_>) {
-    // SAFETY: whoever made the tile guarantees whole registers of the product and the sums, and room for the channels at
-    // every place in the map; the shell around us has the instruction set.
+fn f2_body<S: Simd>(tile: &Output<'_>) {
+    // SAFETY: the caller of `store_tile` guarantees the operands; the shell around us has the instruction set.
+    unsafe { tile_body::<S, 4, 2>(tile) }
+}
+
+#[inline(always)]
+fn f4_body<S: Simd>(tile: &Output<'_>) {
+    // SAFETY: as above.
+    unsafe { tile_body::<S, 6, 4>(tile) }
+}
+
+/// # Safety
+/// As [`store_tile`]; the processor has `S`.
+#[inline(always)]
+unsafe fn tile_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>) {
+    // SAFETY: as ours.
     unsafe {
         match tile.mask {
-            Some(mask) => tile_planes::<S, true>(tile, [mask.scale, mask.shift, mask.mean]),
-            None => tile_planes::<S, false>(tile, [&[]; 3]),
+            Some(mask) => {
+                tile_planes::<S, P, M, true>(tile, [mask.scale, mask.shift, mask.mean]);
+            }
+            None => tile_planes::<S, P, M, false>(tile, [&[]; 3]),
         }
     }
 }
 
 /// # Safety
-/// As [`store_tile_body`] says.
+/// As [`tile_body`].
 #[inline(always)]
-unsafe fn tile_planes<S: Simd, const MASK: bool>(
+unsafe fn tile_planes<S: Simd, const P: usize, const M: usize, const MASK: bool>(
     tile: &Output<'_>,
     [scale, shift, mean]: [&[f32]; 3],
 ) {
@@ -92,13 +119,13 @@ unsafe fn tile_planes<S: Simd, const MASK: bool>(
                 sums = [S::load(tile.sums[0].add(c)), S::load(tile.sums[1].add(c))];
             }
             for z in 0..if tile.deep { 2 } else { 1 } {
-                let mut half = MaybeUninit::<[[S::V; 4]; 2]>::uninit();
+                let mut half = MaybeUninit::<[[S::V; P]; M]>::uninit();
                 let half = half.as_mut_ptr().cast::<S::V>();
-                for x in 0..4 {
-                    let mut column = [S::zero(); 4];
+                for x in 0..P {
+                    let mut column = [S::zero(); P];
                     for (y, v) in column.iter_mut().enumerate() {
-                        let place = tile.product.add((y * 4 + x) * tile.pitch + c);
-                        let at = |depth: usize| place.add(depth * PLANE * tile.pitch);
+                        let place = tile.product.add((y * P + x) * tile.pitch + c);
+                        let at = |depth: usize| place.add(depth * P * P * tile.pitch);
                         *v = if !tile.deep {
                             S::load(place)
                         } else if z == 0 {
@@ -107,14 +134,15 @@ unsafe fn tile_planes<S: Simd, const MASK: bool>(
                             S::sub(S::sub(S::load(at(1)), S::load(at(2))), S::load(at(3)))
                         };
                     }
-                    let [top, bottom] = output_axis::<S>(column);
-                    half.add(x).write(top);
-                    half.add(4 + x).write(bottom);
+                    let column = output_axis::<S, P, M>(column);
+                    for (y, v) in column.into_iter().enumerate() {
+                        half.add(y * P + x).write(v);
+                    }
                 }
-                for y in 0..2 {
-                    let row = output_axis::<S>(half.add(y * 4).cast::<[S::V; 4]>().read());
-                    for (x, v) in row.into_iter().enumerate() {
-                        let i = (z * 2 + y) * 2 + x;
+                for y in 0..M {
+                    let row = half.add(y * P).cast::<[S::V; P]>().read();
+                    for (x, v) in output_axis::<S, P, M>(row).into_iter().enumerate() {
+                        let i = (z * M + y) * M + x;
                         if tile.places[i] == NOWHERE {
                             continue;
                         }
@@ -134,20 +162,5 @@ unsafe fn tile_planes<S: Simd, const MASK: bool>(
                 S::store(tile.sums[1].add(c), sums[1]);
             }
         }
-    }
-}
-
-/// Aᵀ of one axis.
-///
-/// # Safety
-/// The processor has `S`.
-#[inline(always)]
-unsafe fn output_axis<S: Simd>(m: [S::V; 4]) -> [S::V; 2] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        [
-            S::add(S::add(m[0], m[1]), m[2]),
-            S::sub(S::sub(m[1], m[2]), m[3]),
-        ]
     }
 }

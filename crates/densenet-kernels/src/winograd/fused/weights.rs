@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use densenet_spec::Window;
 
-use super::super::{WinogradWeights, pairs::PLANE, product::Weight};
+use super::super::{Tiles, WinogradWeights, product::Weight, transform::Transform};
 use crate::{
     Buffer, Isa, KernelError, Operand,
     error::exactly,
@@ -19,7 +19,8 @@ use crate::{
 pub struct FusedWeights {
     pub(super) isa: Isa,
     pub(super) shape: TileShape,
-    pub(super) deep: bool,
+    window: Window,
+    pub(super) axes: [Transform; 3],
     pub(super) c_in: usize,
     pub(super) c_out: usize,
     /// `[pixel][panel][c_in][register across]`
@@ -37,7 +38,8 @@ impl FusedWeights {
         Ok(FusedWeights {
             isa,
             shape: TileShape::of(isa),
-            deep: window.kernel[0] == 3,
+            window: *window,
+            axes: Tiles::Two.axes(window),
             c_in: 0,
             c_out: 0,
             data: Buffer::default(),
@@ -45,23 +47,28 @@ impl FusedWeights {
     }
 
     /// Transforms and packs `weight`, `[tap][c_in][c_out]`, in place of the one before, for the convolution itself or for
-    /// its input gradient. Memory is reused where it suffices.
+    /// its input gradient, and for tiles that [`FusedWinograd::choose`](super::FusedWinograd::choose) gives. Memory is
+    /// reused where it suffices.
     ///
     /// # Errors
-    /// `weight` has another length.
+    /// `weight` has another length, or training has no such tiles.
     pub fn pack(
         &mut self,
         weight: &[f32],
         [c_in, c_out]: [usize; 2],
         operand: Operand,
+        tiles: Tiles,
     ) -> Result<(), KernelError> {
-        let taps = if self.deep { 27 } else { 9 };
+        let known = super::CHOICE.contains(&tiles);
+        exactly("winograd", "tiles", 1, usize::from(known))?;
+        let taps = self.window.taps();
         exactly("winograd", "weight", taps * c_in * c_out, weight.len())?;
         (self.c_in, self.c_out) = match operand {
             Operand::Forward => (c_in, c_out),
             Operand::BackwardInput => (c_out, c_in),
         };
-        let points = if self.deep { 4 } else { 1 } * PLANE;
+        self.axes = tiles.axes(&self.window);
+        let points: usize = self.axes.iter().map(|axis| axis.patch()).product();
         let len = points * self.pitch();
         if self.data.len() < len {
             self.data = Buffer::zeroed(len);
@@ -80,7 +87,10 @@ impl FusedWeights {
         let tasks = rows.min(32);
         for_each(tasks, |task| {
             let rows = border(rows, tasks, task)..border(rows, tasks, task + 1);
-            pack_rows(self.isa, &packing, rows);
+            match self.axes[1] {
+                Transform::F2 => pack_rows_f2(self.isa, &packing, rows),
+                _ => pack_rows_f4(self.isa, &packing, rows),
+            }
         });
         Ok(())
     }
@@ -114,13 +124,22 @@ struct Packing<'a> {
     data: Shared<f32>,
 }
 
-dispatch! {
-    /// Transforms some rows of a packed weight, which belong to the caller.
-    fn pack_rows(packing: &Packing<'_>, rows: Range<usize>) = pack_rows_body
+dispatch!(fn pack_rows_f2(packing: &Packing<'_>, rows: Range<usize>) = f2_body);
+dispatch!(fn pack_rows_f4(packing: &Packing<'_>, rows: Range<usize>) = f4_body);
+
+#[inline(always)]
+fn f2_body<S: Simd>(packing: &Packing<'_>, rows: Range<usize>) {
+    pack_rows::<S, 4>(packing, rows);
 }
 
 #[inline(always)]
-fn pack_rows_body<S: Simd>(p: &Packing<'_>, rows: Range<usize>) {
+fn f4_body<S: Simd>(packing: &Packing<'_>, rows: Range<usize>) {
+    pack_rows::<S, 6>(packing, rows);
+}
+
+/// Transforms some rows of a packed weight, which belong to the caller. The shell around us has the instruction set.
+#[inline(always)]
+fn pack_rows<S: Simd, const P: usize>(p: &Packing<'_>, rows: Range<usize>) {
     let (all, columns) = match p.operand {
         Operand::Forward => (p.c_in, p.c_out),
         Operand::BackwardInput => (p.c_out, p.c_in),
@@ -157,11 +176,11 @@ fn pack_rows_body<S: Simd>(p: &Packing<'_>, rows: Range<usize>) {
                 }
                 let place = start * all + row * width + first;
                 let depths = if p.taps == 27 { 4 } else { 1 };
-                let last = (depths * PLANE - 1) * p.pitch;
+                let last = (depths * P * P - 1) * p.pitch;
                 let target = p.data.pointer(place + last, S::LANES).wrapping_sub(last);
                 // SAFETY: the last register written was checked, and this row's belong to the caller; the shell around us
                 // has the instruction set.
-                unsafe { transform_kernel::<S>(&taps, depths, target, p.pitch) };
+                unsafe { transform_kernel::<S, P>(&taps, depths, target, p.pitch) };
             }
         }
     }
@@ -172,7 +191,7 @@ fn pack_rows_body<S: Simd>(p: &Packing<'_>, rows: Range<usize>) {
 /// # Safety
 /// The processor has `S`; a register may be written every `pitch` elements from `target` on.
 #[inline(always)]
-unsafe fn transform_kernel<S: Simd>(
+unsafe fn transform_kernel<S: Simd, const P: usize>(
     taps: &[S::V; 27],
     depths: usize,
     target: *mut f32,
@@ -185,22 +204,22 @@ unsafe fn transform_kernel<S: Simd>(
             planes[0].copy_from_slice(&taps[..9]);
         } else {
             for tap in 0..9 {
-                let along = kernel_axis::<S>([taps[tap], taps[9 + tap], taps[18 + tap]]);
+                let along = kernel_axis::<S, 4>([taps[tap], taps[9 + tap], taps[18 + tap]]);
                 for (plane, v) in planes.iter_mut().zip(along) {
                     plane[tap] = v;
                 }
             }
         }
         for (depth, plane) in planes.iter().take(depths).enumerate() {
-            let mut columns = [[S::zero(); 4]; 3];
+            let mut columns = [[S::zero(); P]; 3];
             for (x, column) in columns.iter_mut().enumerate() {
-                *column = kernel_axis::<S>([plane[x], plane[3 + x], plane[6 + x]]);
+                *column = kernel_axis::<S, P>([plane[x], plane[3 + x], plane[6 + x]]);
             }
             let [left, middle, right] = columns;
-            for y in 0..4 {
-                let row = kernel_axis::<S>([left[y], middle[y], right[y]]);
+            for y in 0..P {
+                let row = kernel_axis::<S, P>([left[y], middle[y], right[y]]);
                 for (x, v) in row.into_iter().enumerate() {
-                    S::store(target.add((depth * PLANE + y * 4 + x) * pitch), v);
+                    S::store(target.add(((depth * P + y) * P + x) * pitch), v);
                 }
             }
         }
@@ -212,16 +231,27 @@ unsafe fn transform_kernel<S: Simd>(
 /// # Safety
 /// The processor has `S`.
 #[inline(always)]
-unsafe fn kernel_axis<S: Simd>(g: [S::V; 3]) -> [S::V; 4] {
+unsafe fn kernel_axis<S: Simd, const P: usize>(g: [S::V; 3]) -> [S::V; P] {
+    let mut v = [g[0]; P];
     // SAFETY: the caller has the instruction set.
     unsafe {
-        let half = S::set(0.5);
-        let ends = S::fma(half, S::add(g[0], g[2]), S::zero());
-        [
-            g[0],
-            S::fma(half, g[1], ends),
-            S::fma(S::set(-0.5), g[1], ends),
-            g[2],
-        ]
+        if P == 4 {
+            let half = S::set(0.5);
+            let ends = S::fma(half, S::add(g[0], g[2]), S::zero());
+            v[1] = S::fma(half, g[1], ends);
+            v[2] = S::fma(S::set(-0.5), g[1], ends);
+        } else {
+            // Rows of opposite points differ in their middle's sign.
+            let rows = Transform::F4.kernel();
+            let factor = |point: usize, tap: usize| S::set(rows[point][tap] as f32);
+            let first = |point| S::fma(factor(point, 0), g[0], S::zero());
+            v[0] = first(0);
+            for point in 1..P - 1 {
+                let ends = S::fma(factor(point, 2), g[2], first(point));
+                v[point] = S::fma(factor(point, 1), g[1], ends);
+            }
+        }
     }
+    v[P - 1] = g[2];
+    v
 }

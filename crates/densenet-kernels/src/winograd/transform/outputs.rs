@@ -145,7 +145,9 @@ unsafe fn finish<S: Simd>(tile: &Output<'_>, mut v: S::V, c: usize, many: usize)
 /// # Safety
 /// The processor has `S`.
 #[inline(always)]
-unsafe fn output_axis<S: Simd, const P: usize, const M: usize>(m: [S::V; P]) -> [S::V; M] {
+pub(in crate::winograd) unsafe fn output_axis<S: Simd, const P: usize, const M: usize>(
+    m: [S::V; P],
+) -> [S::V; M] {
     // SAFETY: the caller has the instruction set.
     unsafe {
         let mut y = [S::zero(); M];

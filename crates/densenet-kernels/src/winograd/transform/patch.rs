@@ -317,7 +317,7 @@ unsafe fn six_pair<S: Simd>([d2, d4, d1, d3]: [S::V; 4], point: f32, other: f32)
 /// # Safety
 /// The processor has `S`.
 #[inline(always)]
-unsafe fn input_axis<S: Simd, const P: usize>(d: [S::V; P]) -> [S::V; P] {
+pub(in crate::winograd) unsafe fn input_axis<S: Simd, const P: usize>(d: [S::V; P]) -> [S::V; P] {
     let mut v = d;
     // SAFETY: the caller has the instruction set.
     unsafe {
