@@ -9,6 +9,8 @@ use std::ptr::NonNull;
 /// 64 elements of slack behind the last one may be read (never through the slice), so that a kernel can load a whole
 /// register at the end of a row.
 pub struct Buffer {
+    /// What was allocated; the elements begin at the first aligned place in it.
+    block: NonNull<u8>,
     start: NonNull<f32>,
     len: usize,
 }
@@ -19,26 +21,31 @@ pub(crate) const SLACK: usize = 64;
 const ALIGN_BYTES: usize = 64;
 
 impl Buffer {
-    /// `len` zeros.
+    /// `len` zeros. Large ones take no memory before they are touched, where the system gives out zeroed pages on demand.
     ///
     /// # Panics
     /// `len` bytes overflow the address space. Memory exhaustion aborts, as everywhere in Rust.
     pub fn zeroed(len: usize) -> Self {
         let layout = Self::layout(len);
         // SAFETY: the layout has a size of at least SLACK elements, so it is not zero.
-        let raw = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(raw.cast::<f32>()) {
-            Some(start) => Buffer { start, len },
-            None => handle_alloc_error(layout),
-        }
+        let Some(block) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let offset = block.align_offset(ALIGN_BYTES);
+        // SAFETY: the layout has room for the alignment in front of the elements.
+        let start = unsafe { block.add(offset) }.cast();
+        Buffer { block, start, len }
     }
 
+    /// Elements, slack and alignment. The latter is not the layout's own: the standard allocator writes zeros by hand where
+    /// more alignment is asked of it than it has anyway, and so touches every page.
     fn layout(len: usize) -> Layout {
         let bytes = len
             .checked_add(SLACK)
-            .and_then(|n| n.checked_mul(size_of::<f32>()));
+            .and_then(|n| n.checked_mul(size_of::<f32>()))
+            .and_then(|n| n.checked_add(ALIGN_BYTES));
         bytes
-            .and_then(|b| Layout::from_size_align(b, ALIGN_BYTES).ok())
+            .and_then(|b| Layout::from_size_align(b, align_of::<f32>()).ok())
             .expect("a buffer smaller than the address space")
     }
 }
@@ -52,7 +59,7 @@ impl Default for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: allocated by `zeroed` with the same layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.len)) }
+        unsafe { dealloc(self.block.as_ptr(), Self::layout(self.len)) }
     }
 }
 

@@ -4,7 +4,7 @@ use densenet_kernels::{
     Isa, KernelError, Operand, Panels, Raster,
     conv::{Conv, Source, Store},
     norm::{self, Affine, Combination, Statistics},
-    pool::{self, PooledNorm},
+    pool::{self, MaxPoolBackward, PooledNorm},
     weight_gradient::WeightGradient,
 };
 use densenet_reference::{Tensor, op};
@@ -298,18 +298,73 @@ fn max_pool_forward_and_backward() {
                     assert_eq!(bits(&again), bits(&output));
                     let mut g = vec![f32::NAN; from.len()];
                     let grad = place(&grad, &to);
-                    pool::max_pool_backward(
-                        &window,
-                        &winners,
-                        (&grad, &to),
-                        (&mut g, &from),
+                    let back = MaxPoolBackward {
+                        window,
+                        winners: &winners,
+                        grad_output: (&grad, to),
                         channels,
-                    )
-                    .unwrap();
+                    };
+                    back.run(isa, (&mut g, &from)).unwrap();
                     assert_holds(&g, &from, &expected_grad, &what);
+                    if let Some(affine) = affine {
+                        through_a_pooled_norm(isa, &back, affine, (&data, &from), &g);
+                    }
                 }
             }
         }
+    }
+}
+
+/// The way back through norm, ReLU and max-pool in one is that of its parts, to the last bit.
+fn through_a_pooled_norm(
+    isa: Isa,
+    back: &MaxPoolBackward<'_>,
+    affine: Affine<'_>,
+    (data, from): (&[f32], &Raster),
+    grad: &[f32],
+) {
+    let n = back.channels;
+    let [mean, inv_std, of_input, constant] = [3, 4, 5, 6].map(|seed| -> Vec<f32> {
+        (0..n)
+            .map(|c| ((seed * 7 + c) % 5) as f32 * 0.3 - 0.4)
+            .collect()
+    });
+    let statistics = Statistics {
+        mean: &mean,
+        inv_std: &inv_std,
+    };
+    let combination = Combination {
+        of_grad: affine.scale,
+        of_input: &of_input,
+        constant: &constant,
+        mean: &mean,
+    };
+    let mut partials = vec![f64::NAN; norm::partial_sums(from, n)];
+    let mut expected = grad.to_vec();
+    let mut sums = [vec![f64::NAN; n], vec![f64::NAN; n]];
+    let [g, gx] = &mut sums;
+    let masked = (&mut expected[..], from);
+    let way = (affine, statistics);
+    norm::mask_and_sum(isa, (data, from), way, masked, ([g, gx], &mut partials)).unwrap();
+    let target = (&mut expected[..], from);
+    norm::combine_in_place(isa, combination, (data, from), target).unwrap();
+
+    let pooled = PooledNorm {
+        input: data,
+        affine,
+        statistics,
+    };
+    let mut found = [vec![f64::NAN; n], vec![f64::NAN; n]];
+    let [g, gx] = &mut found;
+    back.norm_sums(isa, (pooled, from), ([g, gx], &mut partials))
+        .unwrap();
+    assert_eq!(found, sums);
+    let mut map = data.to_vec();
+    back.through_norm(isa, (affine, combination), (&mut map, from))
+        .unwrap();
+    for p in 0..from.pixels() {
+        let pixel = from.pixel(p)..from.pixel(p) + n;
+        assert_eq!(map[pixel.clone()], expected[pixel]);
     }
 }
 

@@ -66,6 +66,8 @@ struct LastPass {
     batch: usize,
     spatial: [usize; 3],
     step: u64,
+    /// Whether a backward pass has used up its activations.
+    spent: bool,
 }
 
 impl Network {

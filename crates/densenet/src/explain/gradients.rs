@@ -10,7 +10,8 @@ mod weights;
 use densenet_kernels::{
     Raster,
     conv::{Conv, Source, Store},
-    norm, pool,
+    norm,
+    pool::{self, MaxPoolBackward},
 };
 use densenet_spec::{Architecture, ConcatOrder, ConfigError, Named, Op, StageKind, Trace, Window};
 use densenet_weights::StateDict;
@@ -358,7 +359,13 @@ impl Back<'_> {
         pool::max_pool(isa, window, source, target, channels, &mut winners)
             .map_err(NetworkError::from)?;
         let mut out = vec![0.0; from.len()];
-        pool::max_pool_backward(window, &winners, (grad, &to), (&mut out, &from), channels)
+        let back = MaxPoolBackward {
+            window: *window,
+            winners: &winners,
+            grad_output: (grad, to),
+            channels,
+        };
+        back.run(isa, (&mut out, &from))
             .map_err(NetworkError::from)?;
         Ok(out)
     }

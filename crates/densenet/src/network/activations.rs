@@ -15,7 +15,7 @@ use crate::plan::{Conv, Plan};
 pub(super) struct Activations {
     /// The input with the stem's padding around it, or as squares where the stem goes by tiles.
     pub image: Buffer,
-    /// The stem convolution's output, where a norm or a pooling follows.
+    /// The stem convolution's output, where a norm or a pooling follows. Where both do, its gradient takes its place.
     pub map: Buffer,
     /// Which tap of the stem's max-pool won.
     pub winners: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Activations {
     pub grad_block: Buffer,
     /// The gradient of a layer's new features with a border.
     pub grad_new: Buffer,
-    /// The gradient of a bottleneck; of the stem's map.
+    /// The gradient of a bottleneck; of the stem's map where that is pooled without a norm.
     pub grad_bottleneck: Buffer,
     /// The gradient of a block's input; of the logits.
     pub grad_input: Buffer,
@@ -91,9 +91,11 @@ impl Sizes {
         let slack = |c_out: usize| WeightGradient::slack(isa, c_out);
         let map = Raster::dense(batch, trace.layers[0].spatial, stem.c_out);
         if plan.stem.norm.is_some() || plan.stem.pool.is_some() {
-            s.map = map.len();
+            s.map = map.len() + slack(stem.c_out);
         }
-        at_least(&mut s.grad_bottleneck, map.len() + slack(stem.c_out));
+        if plan.stem.norm.is_none() && plan.stem.pool.is_some() {
+            at_least(&mut s.grad_bottleneck, map.len() + slack(stem.c_out));
+        }
         if tiles {
             let needed = StemGradient::partials(isa, &stem.window, &image, stem.c_out);
             at_least(&mut s.partials, needed);
@@ -117,13 +119,18 @@ impl Sizes {
                 let last = layer.last();
                 let padding = last.window.padding;
                 let padded = |channels| Raster::dense(batch, spatial, channels).with_halo(padding);
-                at_least(&mut s.rectified, padded(last.c_in).len());
                 at_least(
                     &mut s.grad_new,
                     padded(last.c_out).len() + slack(last.c_out),
                 );
                 let output = padded(last.c_out);
-                match WinogradGradient::choose(&last.window, &output) {
+                let back = WinogradGradient::choose(&last.window, &output);
+                let forward = FusedWinograd::choose(&last.window, &output);
+                // Tiles normalise what they load, but not a map that is also written to.
+                if layer.bottleneck.is_none() || forward.is_none() || back.is_none() {
+                    at_least(&mut s.rectified, padded(last.c_in).len());
+                }
+                match back {
                     Some(tiles) => {
                         let channels = [last.c_in, last.c_out];
                         let way = (&last.window, tiles);
@@ -132,7 +139,7 @@ impl Sizes {
                     }
                     None => s.weight(last, &output, isa),
                 }
-                if FusedWinograd::choose(&last.window, &output).is_some() {
+                if forward.is_some() {
                     let widest = last.c_in.max(last.c_out);
                     let output = Raster::dense(batch, spatial, widest);
                     let sums = FusedWinograd::partial_sums(&last.window, widest, &output);

@@ -86,11 +86,12 @@ impl Network {
     /// `[batch, num_classes]`.
     ///
     /// # Errors
-    /// There was no forward pass, or the gradient has another length.
+    /// There was no forward pass since the last backward pass, or the gradient has another length.
     pub fn backward(&mut self, grad_logits: &[f32]) -> Result<(), NetworkError> {
         let classes = self.plan.classifier.c_out;
-        let expected = self.last.map_or(0, |pass| pass.batch * classes);
-        let Some(pass) = self.last.filter(|_| grad_logits.len() == expected) else {
+        let last = self.last.filter(|pass| !pass.spent);
+        let expected = last.map_or(0, |pass| pass.batch * classes);
+        let Some(pass) = last.filter(|_| grad_logits.len() == expected) else {
             return Err(NetworkError::Backward {
                 expected,
                 found: grad_logits.len(),
@@ -111,6 +112,10 @@ impl Network {
         let shapes = (&prepared.trace, &prepared.rasters[..], first);
         let outcome = together(|| self.backward_through(grad_logits, pass, shapes));
         self.prepared = Some(prepared);
+        self.last = Some(LastPass {
+            spent: true,
+            ..pass
+        });
         outcome
     }
 

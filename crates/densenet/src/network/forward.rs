@@ -50,6 +50,7 @@ impl Network {
             batch: input.batch,
             spatial: input.spatial,
             step,
+            spent: false,
         };
         together(|| self.forward_through(input, prepared.trace.layers[0].spatial, step))?;
         let logits = prepared.sizes.logits;

@@ -95,9 +95,15 @@ impl FusedWeights {
         Ok(())
     }
 
-    /// Elements from one pixel's weight to the next.
-    fn pitch(&self) -> usize {
+    /// Elements of one pixel's weight.
+    fn len(&self) -> usize {
         self.c_in * self.shape.padded(self.c_out)
+    }
+
+    /// Elements from one pixel's weight to the next: a cache line more, which keeps those that are written together out of
+    /// one set of the cache.
+    fn pitch(&self) -> usize {
+        self.len() + 16
     }
 
     /// The packed weight of one pixel of the transform.
@@ -107,7 +113,7 @@ impl FusedWeights {
             shape: self.shape,
             columns: self.c_out,
             element: Element::F32,
-            data: &self.data[point * self.pitch()..][..self.pitch()],
+            data: &self.data[point * self.pitch()..][..self.len()],
         }
     }
 }

@@ -4,7 +4,7 @@ use densenet_kernels::{
     Raster,
     conv::{Source, Store},
     norm,
-    pool::{self, PooledNorm},
+    pool::{self, MaxPoolBackward, PooledNorm},
     winograd::{StemGradient, StemWeights},
 };
 
@@ -163,28 +163,50 @@ impl Network {
         let (stem, conv) = (&plan.stem, &plan.stem.conv);
         let map = Raster::dense(pass.batch, size, conv.c_out);
         let input = Raster::dense(pass.batch, block.spatial, conv.c_out);
-        let grad = match stem.pool {
-            Some(window) => {
-                let from = (&a.grad_input[..], &input);
-                let to = (&mut a.grad_bottleneck[..], &map);
-                pool::max_pool_backward(&window, &a.winners, from, to, conv.c_out)?;
-                &mut a.grad_bottleneck
+        let pool = stem.pool.map(|window| (window, &a.winners, &a.grad_input));
+        let pool = pool.map(|(window, winners, grad)| MaxPoolBackward {
+            window,
+            winners,
+            grad_output: (grad, input),
+            channels: conv.c_out,
+        });
+        let own = &statistics.stem;
+        let grad = match (pool, &stem.norm) {
+            (Some(pool), Some(norm)) => {
+                let affine = norm.affine(&statistics.folded);
+                let before = PooledNorm {
+                    input: &a.map,
+                    affine,
+                    statistics: own.first(norm.channels),
+                };
+                let sums = (shares.sums(norm.channels), &mut a.sums[..]);
+                pool.norm_sums(self.isa, (before, &map), sums)?;
+                shares.add_to(norm, gradients);
+                let whole = shares.own(affine.scale, false, own);
+                pool.through_norm(self.isa, (affine, whole), (&mut a.map, &map))?;
+                &a.map
             }
-            None => &mut a.grad_input,
+            (Some(pool), None) => {
+                pool.run(self.isa, (&mut a.grad_bottleneck, &map))?;
+                &a.grad_bottleneck
+            }
+            (None, Some(norm)) => {
+                let affine = norm.affine(&statistics.folded);
+                norm::mask_and_sum(
+                    self.isa,
+                    (&a.map, &map),
+                    (affine, own.first(norm.channels)),
+                    (&mut a.grad_input, &map),
+                    (shares.sums(norm.channels), &mut a.sums),
+                )?;
+                shares.add_to(norm, gradients);
+                let whole = shares.own(affine.scale, false, own);
+                let target = (&mut a.grad_input[..], &map);
+                norm::combine_in_place(self.isa, whole, (&a.map, &map), target)?;
+                &a.grad_input
+            }
+            (None, None) => &a.grad_input,
         };
-        if let Some(norm) = &stem.norm {
-            let affine = norm.affine(&statistics.folded);
-            norm::mask_and_sum(
-                self.isa,
-                (&a.map, &map),
-                (affine, statistics.stem.first(norm.channels)),
-                (&mut grad[..], &map),
-                (shares.sums(norm.channels), &mut a.sums),
-            )?;
-            shares.add_to(norm, gradients);
-            let whole = shares.own(affine.scale, false, &statistics.stem);
-            norm::combine_in_place(self.isa, whole, (&a.map, &map), (&mut grad[..], &map))?;
-        }
         let image = Raster::dense(pass.batch, pass.spatial, conv.c_in);
         if StemWeights::pays(&conv.window, size) {
             let gradient = StemGradient {
