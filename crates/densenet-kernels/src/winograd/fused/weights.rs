@@ -252,9 +252,9 @@ unsafe fn kernel_axis<S: Simd, const P: usize>(g: [S::V; 3]) -> [S::V; P] {
             let factor = |point: usize, tap: usize| S::set(rows[point][tap] as f32);
             let first = |point| S::fma(factor(point, 0), g[0], S::zero());
             v[0] = first(0);
-            for point in 1..P - 1 {
+            for (point, v) in v.iter_mut().enumerate().take(P - 1).skip(1) {
                 let ends = S::fma(factor(point, 2), g[2], first(point));
-                v[point] = S::fma(factor(point, 1), g[1], ends);
+                *v = S::fma(factor(point, 1), g[1], ends);
             }
         }
     }
