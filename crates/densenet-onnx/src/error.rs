@@ -57,11 +57,8 @@ pub enum Problem {
         /// What to do instead.
         cure: String,
     },
-    /// A tensor's data lie where they must not.
-    #[error(
-        "tensor `{tensor}` lies in `{location}`, {why} — only files inside the model's folder are read; put the data \
-         beside the model, or save the model with its data inside"
-    )]
+    /// A tensor's data lie where they must not, or are not as the model says.
+    #[error("tensor `{tensor}` lies in `{location}`, {why} — {cure}")]
     ExternalData {
         /// The tensor's name.
         tensor: String,
@@ -69,6 +66,8 @@ pub enum Problem {
         location: String,
         /// What is wrong with it.
         why: String,
+        /// What to do.
+        cure: &'static str,
     },
     /// A limit that the format sets, or that keeps hostile files from taking the machine down.
     #[error("{what}: {found} where at most {limit} are allowed — {cure}")]

@@ -175,9 +175,9 @@ fn missing_short_and_odd_data_are_refused() {
     let data = path.with_file_name(format!("{NEW}.data"));
     let whole = std::fs::read(&data).unwrap();
     std::fs::write(&data, &whole[..100]).unwrap();
-    refused(&path, &["which ends before its"]);
+    refused(&path, &["which ends before its", "damaged"]);
     std::fs::remove_file(&data).unwrap();
-    refused(&path, &["cannot be opened"]);
+    refused(&path, &["cannot be opened", "put it back"]);
     std::fs::create_dir(&data).unwrap();
     let error = import(&path).unwrap_err();
     assert_eq!(error.exit_code(), 5);
