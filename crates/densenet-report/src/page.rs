@@ -83,12 +83,22 @@ pub(crate) fn table(table: &Table) -> Markup {
                     @for row in &table.rows {
                         tr {
                             @for (i, cell) in row.iter().enumerate() {
-                                @if i == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                                @if i == 0 { th scope="row" { (cell) } } @else { td { (broken(cell)) } }
                             }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A text that may go on in another line behind each comma, where its cell lets it.
+fn broken(text: &str) -> Markup {
+    html! {
+        @for (i, part) in text.split_inclusive(',').enumerate() {
+            @if i > 0 { wbr; }
+            (part)
         }
     }
 }
