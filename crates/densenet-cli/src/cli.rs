@@ -98,4 +98,24 @@ mod tests {
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn what_stands_below_the_options_is_wrapped_by_the_terminal_alone() {
+        for command in Cli::command().get_subcommands() {
+            let Some(help) = command.get_after_help() else {
+                continue;
+            };
+            let help = help.to_string();
+            for (line, next) in help.lines().zip(help.lines().skip(1)) {
+                let prose = |line: &str| {
+                    !(line.is_empty() || line.starts_with("  ") || line.ends_with(':'))
+                };
+                assert!(
+                    !(prose(line) && prose(next)) || line.ends_with('.'),
+                    "{}: a paragraph is broken behind {line:?}",
+                    command.get_name()
+                );
+            }
+        }
+    }
 }

@@ -66,8 +66,8 @@ pub struct Bench {
 
 fn after_help() -> String {
     format!(
-        "GFLOP/s count two operations for every multiply-add of a direct convolution, whatever way it is computed; a
-training step counts three times a prediction. The peak is what register tiles reach on this machine with operands in
+        "GFLOP/s count two operations for every multiply-add of a direct convolution, whatever way it is computed; a \
+training step counts three times a prediction. The peak is what register tiles reach on this machine with operands in \
 the first-level cache; Winograd's tiles, which need fewer multiplications, can pass it.
 
 {}

@@ -58,8 +58,8 @@ pub struct Calibrate {
 }
 
 const AFTER_HELP: &str = "\
-One number, the temperature, divides all logits; it is the one with the smallest mean cross entropy on the data. No answer
-changes, only how sure it is. The classifier's weight and bias are divided by it, so whatever the model file is turned into
+One number, the temperature, divides all logits; it is the one with the smallest mean cross entropy on the data. No answer \
+changes, only how sure it is. The classifier's weight and bias are divided by it, so whatever the model file is turned into \
 is calibrated, too; the file remembers the temperature.
 
 Examples:

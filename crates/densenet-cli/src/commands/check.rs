@@ -39,6 +39,9 @@ pub struct Check {
     /// Samples in a forward pass [default: 32]
     #[arg(long, value_name = "N", value_parser = whole)]
     batch_size: Option<usize>,
+    /// Bottlenecks will be recomputed instead of kept, as `train --memory-efficient` does
+    #[arg(long)]
+    memory_efficient: bool,
     /// Write a single volume's values as read, [depth, height, width, channels], to a .npy file
     #[arg(long, value_name = "FILE.npy")]
     dump: Option<PathBuf>,
@@ -54,8 +57,8 @@ pub struct Check {
 }
 
 const AFTER_HELP: &str = "\
-Nothing is trained: it is the look that `train` takes first, with the same options. Findings come with their cure; the exit
-code is 3 if training would be refused.
+Nothing is trained: it is the look that `train` takes first, with the same options. Findings come with their cure, options \
+of `train` where they name any; the exit code is 3 if training would be refused.
 
 Examples:
   densenet check scans/
@@ -131,7 +134,7 @@ impl Check {
             let signal = u8::try_from(128 + stop.raised().unwrap_or(2)).unwrap_or(130);
             return Err(Failure::new(signal, "check: stopped — start it again"));
         };
-        self.tell(&found)?;
+        self.tell(&found, config.memory_efficient)?;
         match found.findings.iter().any(Finding::is_refusal) {
             true => Err(Failure::silent(DATA)),
             false => Ok(()),
@@ -157,6 +160,9 @@ impl Check {
         if self.replace_head {
             table.insert("replace_head".into(), Value::Boolean(true));
         }
+        if self.memory_efficient {
+            table.insert("memory_efficient".into(), Value::Boolean(true));
+        }
         if self.data_options.no_augment {
             table.insert("augment".into(), text("none"));
         }
@@ -173,13 +179,17 @@ impl Check {
         Ok(layers)
     }
 
-    fn tell(&self, found: &Preflight) -> Result<(), Failure> {
+    fn tell(&self, found: &Preflight, memory_efficient: bool) -> Result<(), Failure> {
         let Preflight {
             dataset,
             inspection,
             findings,
             ..
         } = found;
+        let step_bytes = found.memory.map(|memory| match memory_efficient {
+            true => memory.train_memory_efficient_bytes,
+            false => memory.train_bytes,
+        });
         let counts = |split| dataset.indices(split).len();
         let parameters = match &found.network {
             Some(network) => Some(Architecture::new(network)?.num_parameters()),
@@ -208,7 +218,7 @@ impl Check {
                 "std": inspection.std,
                 "input": found.input,
                 "parameters": parameters,
-                "train_step_bytes": found.memory.map(|m| m.train_bytes),
+                "train_step_bytes": step_bytes,
                 "bad": inspection.bad.iter().map(|b| b.error.to_string()).collect::<Vec<_>>(),
                 "findings": findings.iter().map(|f| json!({"kind": kind(f), "text": f.text()})).collect::<Vec<_>>(),
             }));
@@ -233,13 +243,13 @@ impl Check {
             ("Prepared to".into(), or_dash(sizes.join(", "))),
             ("Training".into(), classes.join(", ")),
         ];
-        if let (Some(parameters), Some(memory)) = (parameters, found.memory) {
+        if let (Some(parameters), Some(step)) = (parameters, step_bytes) {
             lines.push((
                 "Network".into(),
                 format!(
                     "{} parameters; a training step takes {}",
                     grouped(parameters as u64),
-                    output::bytes(memory.train_bytes as u64)
+                    output::bytes(step as u64)
                 ),
             ));
         }
@@ -255,6 +265,8 @@ impl Check {
         }
         if findings.is_empty() {
             text.push_str("nothing to complain about\n");
+        } else if findings.iter().any(|f| f.text().contains(" --")) {
+            text.push_str("The options named here are given to `densenet train`.\n");
         }
         output::print(&text)
     }

@@ -28,8 +28,8 @@ pub struct Compare {
 }
 
 const AFTER_HELP: &str = "\
-Scores are those of each run's report: the best model on the test split, or on the validation split where there is no
-other. Where two runs answered the same samples, the difference of their accuracies is given with a 95 % interval and
+Scores are those of each run's report: the best model on the test split, or on the validation split where there is no \
+other. Where two runs answered the same samples, the difference of their accuracies is given with a 95 % interval and \
 McNemar's test.
 
 Examples:

@@ -68,7 +68,7 @@ pub struct Eval {
 }
 
 const AFTER_HELP: &str = "\
-Images are prepared exactly as they were for training. The data's classes are matched with the model's by name.
+Images are prepared exactly as they were for training. The data's classes are matched with the model's by name. \
 Intervals are where the middle 95 % of bootstrap resamples lie.
 
 With --ensemble or --tta the mean of several answers is measured, as `predict` gives it; their spread is shown, too.

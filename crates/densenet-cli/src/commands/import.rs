@@ -79,11 +79,11 @@ fn after_help() -> String {
     format!(
         "Dialects:
 {dialects}
-The network is inferred from names and shapes. The options below `Network` set what shapes cannot tell (stride and pool
-of the stem, the norms' constants, dropout); --num-classes replaces the classifier by a fresh one, --in-channels with
+The network is inferred from names and shapes. The options below `Network` set what shapes cannot tell (stride and pool \
+of the stem, the norms' constants, dropout); --num-classes replaces the classifier by a fresh one, --in-channels with \
 --adapt-input changes the first convolution. Reading runs no code, whatever the file asks for.
 
-An ONNX file is one that `densenet export` wrote, or PyTorch of a torchvision or MONAI DenseNet. Its graph says which
+An ONNX file is one that `densenet export` wrote, or PyTorch of a torchvision or MONAI DenseNet. Its graph says which \
 network it is, so of the other options only --drop-rate and --bn-momentum can change it.
 
 Examples:

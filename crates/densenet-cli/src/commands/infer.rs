@@ -45,7 +45,7 @@ pub struct Infer {
 }
 
 const AFTER_HELP: &str = "\
-Nothing is resized or normalised; `densenet predict` does that. Layers have torchvision's names, with or without
+Nothing is resized or normalised; `densenet predict` does that. Layers have torchvision's names, with or without \
 `features.`; stages are stem, denseblock1, transition1, …, norm5. `densenet summary MODEL --depth layers` lists them.
 
 Examples:

@@ -58,8 +58,8 @@ pub struct LrFind {
 }
 
 const AFTER_HELP: &str = "\
-A network of its own is trained and thrown away: no model and no run is touched. The rate grows by the same factor from
-step to step, until the loss explodes. Give the options that the run will have; those of its course (epochs, schedule,
+A network of its own is trained and thrown away: no model and no run is touched. The rate grows by the same factor from \
+step to step, until the loss explodes. Give the options that the run will have; those of its course (epochs, schedule, \
 warm-up) change nothing here.
 
 Examples:

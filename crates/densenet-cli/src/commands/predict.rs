@@ -46,13 +46,13 @@ pub struct Predict {
 }
 
 const AFTER_HELP: &str = "\
-Images are prepared exactly as they were for training; the model file says how. An image that cannot be read is named
+Images are prepared exactly as they were for training; the model file says how. An image that cannot be read is named \
 and left out; the exit code is then 3.
 
-With --ensemble or --tta several answers are averaged, and their spread is shown: the standard deviation, the smallest and
+With --ensemble or --tta several answers are averaged, and their spread is shown: the standard deviation, the smallest and \
 largest probability of each class, and the share of the answers whose likeliest class is another one.
 
---explain DIR draws where the answer comes from: for images a PNG, for volumes a NIfTI file that lies on the scan and a PNG
+--explain DIR draws where the answer comes from: for images a PNG, for volumes a NIfTI file that lies on the scan and a PNG \
 with three planes through the place of the strongest evidence.
 
 Examples:

@@ -47,8 +47,8 @@ pub struct Train {
 }
 
 const AFTER_HELP: &str = "\
-Each run gets a folder of its own, runs/NAME-N, with the best and the last model, a report to open in a browser, one line
-of metrics for each epoch, every option as resolved, and what resuming needs. The first Ctrl-C saves and stops; the second stops at once.
+Each run gets a folder of its own, runs/NAME-N, with the best and the last model, a report to open in a browser, one line \
+of metrics for each epoch, every option as resolved, and what resuming needs. The first Ctrl-C saves and stops; the second stops at once. \
 Every option is also a key of a --config file, with underscores for dashes.
 
 Examples:

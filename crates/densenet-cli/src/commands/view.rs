@@ -57,8 +57,8 @@ pub struct View {
 
 fn after_help() -> String {
     format!(
-        "The page loads nothing from anywhere; the server answers only on this machine. Ctrl-C ends it. A preset has no
-weights: it shows the architecture, and random weights serve to measure time. An ONNX file that is no DenseNet known
+        "The page loads nothing from anywhere; the server answers only on this machine. Ctrl-C ends it. A preset has no \
+weights: it shows the architecture, and random weights serve to measure time. An ONNX file that is no DenseNet known \
 here is shown as a plain graph.
 
 {}

@@ -41,7 +41,7 @@ impl Size {
             (&[height, width], 2) => Ok([flat, height, width]),
             (&[depth, height, width], 3) => Ok([depth, height, width]),
             (given, 2) => Err(format!(
-                "{} sizes for a 2-D network — give HEIGHTxWIDTH, like 224x192, or add --dims 3",
+                "{} sizes for a 2-D network — give HEIGHTxWIDTH, like 224x192; a preset is 3-D with --dims 3",
                 given.len()
             )),
             (given, _) => Err(format!(

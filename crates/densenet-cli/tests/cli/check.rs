@@ -319,10 +319,14 @@ fn a_step_that_no_memory_holds_is_warned_of() {
         "for a step",
         "are free — give a smaller --batch-size",
         "a training step takes",
+        "given to `densenet train`",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Without the option the same data fits.
     let run = place.run("check digits");
     assert!(!run.done().contains("training needs"));
+    let step = |line: &str| place.run(line).json()["train_step_bytes"].as_u64();
+    let kept = step(&format!("{line} --json"));
+    assert!(step(&format!("{line} --memory-efficient --json")) < kept);
 }
