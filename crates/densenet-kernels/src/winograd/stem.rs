@@ -26,10 +26,12 @@ use super::{
 use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
+    isa::dispatch,
     norm::{self, Affine},
     panels::Element,
     parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
     pointwise::{Written, add_powers},
+    simd::Simd,
 };
 pub use gradient::StemGradient;
 pub use weights::StemWeights;
@@ -90,6 +92,28 @@ impl Geometry {
             }
         }
         places
+    }
+}
+
+/// Where a group's outputs go.
+struct Fetch<'a> {
+    places: &'a [usize],
+    output: *const f32,
+    channels: usize,
+}
+
+dispatch! {
+    /// Asks for the memory that a group's outputs go to, while its products are computed.
+    fn fetch_outputs(fetch: &Fetch<'_>) = fetch_outputs_body
+}
+
+#[inline(always)]
+fn fetch_outputs_body<S: Simd>(fetch: &Fetch<'_>) {
+    for place in fetch.places.iter().filter(|p| **p != NOWHERE) {
+        for c in (0..fetch.channels + 15).step_by(16) {
+            // SAFETY: the shell around us has the instruction set; any address may be asked for.
+            unsafe { S::prefetch(fetch.output.wrapping_add(place + c)) };
+        }
     }
 }
 
@@ -371,6 +395,20 @@ impl<'a> Pass<'a> {
                 };
                 // From one row to the next: the next tile, or the next depth of the same.
                 let step = if depths == 1 { row } else { stride };
+                let mut places = [[NOWHERE; TILE * TILE]; ROWS];
+                for (row, places) in places[..many].iter_mut().enumerate() {
+                    *places = match depths {
+                        1 => self.outputs(tiles.start + row, 0),
+                        _ => self.outputs(tiles.start, first + row),
+                    };
+                }
+                let places = places[..many].as_flattened();
+                let fetch = Fetch {
+                    places,
+                    output: self.output.pointer(0, 0),
+                    channels: w.c_out,
+                };
+                fetch_outputs(w.isa, &fetch);
                 for point in 0..POINTS {
                     let start = point * point_pitch + first * stride;
                     let patch = &patches[start..][..(many - 1) * step + w.rows()];
@@ -385,19 +423,14 @@ impl<'a> Pass<'a> {
                     weight.multiply((patch, step), 0..w.rows(), product);
                 }
                 let (mut written, mut pixels_written) = ([0; ROWS * TILE * TILE], 0);
-                for row in 0..many {
-                    let (tile, depth) = match depths {
-                        1 => (tiles.start + row, 0),
-                        _ => (tiles.start, first + row),
-                    };
-                    let places = self.outputs(tile, depth);
+                for (row, places) in places.as_chunks::<{ TILE * TILE }>().0.iter().enumerate() {
                     let start = self.output.pointer(0, 0);
                     let pixels = places.map(|place| match place {
                         NOWHERE => ptr::null_mut(),
                         place => start.wrapping_add(place),
                     });
-                    for place in places.into_iter().filter(|p| *p != NOWHERE) {
-                        written[pixels_written] = place;
+                    for place in places.iter().filter(|p| **p != NOWHERE) {
+                        written[pixels_written] = *place;
                         pixels_written += 1;
                     }
                     let tile = Output {
