@@ -91,10 +91,12 @@ const STEM_BYTES: usize = 8_000_000;
 /// Planes of the stem's output computed at a time: all of a batch's, or some of a single volume's.
 pub(super) fn stem_planes(map: &Raster) -> usize {
     let depth = map.spatial[0].max(1);
-    match map.batch {
-        1 => (STEM_BYTES / size_of::<f32>() / map.plane_pitch().max(1)).clamp(6, 6.max(depth)),
-        _ => depth,
+    if map.batch != 1 {
+        return depth;
     }
+    let most = (STEM_BYTES / size_of::<f32>() / map.plane_pitch().max(1)).clamp(6, 6.max(depth));
+    // As many each time, as each time's first and last planes cost more.
+    depth.div_ceil(depth.div_ceil(most))
 }
 
 impl Workspace {
