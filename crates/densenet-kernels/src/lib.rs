@@ -48,6 +48,6 @@ pub use buffer::Buffer;
 pub use error::KernelError;
 pub use isa::Isa;
 pub use panels::{Operand, Panels};
-pub use parallel::together;
+pub use parallel::{in_chunks, together};
 pub use peak::peak_gflops;
 pub use raster::Raster;

@@ -55,6 +55,31 @@ pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
     }
 }
 
+/// Cuts slices of one length into chunks at the same borders and runs `task(start, parts)` for each, on any number of
+/// threads; inside [`together`], on those that stand by.
+///
+/// # Panics
+/// The slices differ in length.
+pub fn in_chunks<const N: usize>(
+    chunk: usize,
+    slices: [&mut [f32]; N],
+    task: impl Fn(usize, [&mut [f32]; N]) + Sync + Send,
+) {
+    let len = slices.first().map_or(0, |s| s.len());
+    assert!(
+        slices.iter().all(|s| s.len() == len),
+        "slices of one length"
+    );
+    let chunk = chunk.max(1);
+    let shared = slices.map(Shared::new);
+    for_each(len.div_ceil(chunk), |i| {
+        let start = i * chunk;
+        // SAFETY: chunks are disjoint, and the slices are borrowed for as long as the tasks run.
+        let part = |slice: usize| unsafe { shared[slice].slice(start, chunk.min(len - start)) };
+        task(start, std::array::from_fn(part));
+    });
+}
+
 /// Borders of `pieces` nearly equal parts of `0..total`: part `i` is `border(i)..border(i + 1)`.
 pub(crate) fn border(total: usize, pieces: usize, i: usize) -> usize {
     match total.checked_mul(i) {

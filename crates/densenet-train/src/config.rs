@@ -345,6 +345,11 @@ impl TrainConfig {
         (self.fit, self.non_finite) = (None, None);
     }
 
+    /// Whether a step waits for the whole gradient: for its norm, or to add several.
+    pub(crate) fn needs_whole_gradient(&self) -> bool {
+        self.clip_norm.is_some() || self.accumulate > 1
+    }
+
     /// The optimiser's rule.
     pub(crate) fn rule(&self) -> Rule {
         let weight_decay = self.weight_decay.unwrap_or(0.0);

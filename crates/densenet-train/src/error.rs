@@ -186,7 +186,7 @@ impl fmt::Display for NonFinite {
             }
         }
         f.write_str(if self.epoch > 0 {
-            " — the weights before this step are kept; try a smaller --lr, --warmup or --clip-norm, and look at these samples"
+            " — the saved state is from before this step; try a smaller --lr, --warmup or --clip-norm, and look at these samples"
         } else {
             " — look at these samples, or use an earlier model"
         })
@@ -266,7 +266,7 @@ mod tests {
             "{line}"
         );
         assert!(
-            line.contains("and 2 more — the weights before this step are kept"),
+            line.contains("and 2 more — the saved state is from before this step"),
             "{line}"
         );
         assert!(!line.contains('\n'));

@@ -3,7 +3,9 @@
 //! [`densenet::Network`] is the network; the trait exists so that the loop's own promises (resuming, interrupting, refusing
 //! NaN) are tested on one small enough to strike at every step.
 
-use densenet::{Input, Network, Predictor};
+use std::ops::ControlFlow;
+
+use densenet::{Input, Network, Part, Predictor};
 use densenet_data::Batch;
 use sha2::{Digest, Sha256};
 
@@ -15,6 +17,13 @@ pub(crate) trait Net {
     fn forward(&mut self, batch: &Batch, pass: u64) -> Result<&[f32], TrainError>;
     /// Adds the gradient of the last forward pass to the arena.
     fn backward(&mut self, grad_logits: &[f32]) -> Result<(), TrainError>;
+    /// Hands over the gradient of each part of the arena, with that part, as soon as it is whole and nothing else needs
+    /// the part as it was.
+    fn backward_by_part(
+        &mut self,
+        grad_logits: &[f32],
+        each: &mut (dyn FnMut(Part<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<(), TrainError>;
     /// Sets the gradients to zero.
     fn zero_grad(&mut self);
     /// Lets the last forward pass's batch statistics into the running ones.
@@ -99,6 +108,15 @@ impl Net for Network {
 
     fn backward(&mut self, grad_logits: &[f32]) -> Result<(), TrainError> {
         Ok(Network::backward(self, grad_logits)?)
+    }
+
+    fn backward_by_part(
+        &mut self,
+        grad_logits: &[f32],
+        each: &mut (dyn FnMut(Part<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<(), TrainError> {
+        Network::backward_by_part(self, grad_logits, each)?;
+        Ok(())
     }
 
     fn zero_grad(&mut self) {

@@ -7,9 +7,12 @@
 //! Every element is computed from its own gradient and state alone, so the result has the same bits for any number of
 //! threads. Factors that depend on the step only are computed in f64 and rounded once.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use rayon::prelude::*;
+use densenet::in_chunks;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -108,11 +111,44 @@ impl Optimizer {
     /// # Panics
     /// In debug builds, where the slices are not as long as the arena.
     pub fn step(&mut self, parameters: &mut [f32], gradients: &[f32], lr: f64, grad_scale: f64) {
-        debug_assert!(
-            self.state.iter().all(|s| s.len() == parameters.len())
-                && gradients.len() == parameters.len()
-        );
+        debug_assert!(self.state.iter().all(|s| s.len() == parameters.len()));
+        self.begin();
+        self.step_part(0, parameters, gradients, lr, grad_scale);
+    }
+
+    /// Begins a step that is taken part by part.
+    pub fn begin(&mut self) {
         self.steps += 1;
+    }
+
+    /// [`Optimizer::step`] for the part of the arena that begins at `start`. Returns whether its gradients are finite; where
+    /// they are not, some of the part is left as it was.
+    ///
+    /// # Panics
+    /// In debug builds, where the slices differ in length; in all, where the part reaches beyond the arena.
+    pub fn step_part(
+        &mut self,
+        start: usize,
+        parameters: &mut [f32],
+        gradients: &[f32],
+        lr: f64,
+        grad_scale: f64,
+    ) -> bool {
+        debug_assert_eq!(gradients.len(), parameters.len());
+        let range = start..start + parameters.len();
+        let segments = &self.segments;
+        let all_finite = AtomicBool::new(true);
+        // The learned ranges of a chunk with its gradients, if these are finite.
+        let learned = |at: usize, len: usize| {
+            let gradients = &gradients[at..at + len];
+            let whole = finite(gradients);
+            if !whole {
+                all_finite.store(false, Ordering::Relaxed);
+            }
+            parts(segments, start + at, len)
+                .filter(move |_| whole)
+                .map(move |(range, decay)| (range.clone(), &gradients[range], decay))
+        };
         match (self.rule, self.state.as_mut_slice()) {
             (
                 Rule::Sgd {
@@ -123,22 +159,12 @@ impl Optimizer {
                 [velocity],
             ) => {
                 let pass = sgd::Pass::new(lr, momentum, nesterov, weight_decay, grad_scale);
-                let segments = &self.segments;
-                parameters
-                    .par_chunks_mut(CHUNK)
-                    .zip(gradients.par_chunks(CHUNK))
-                    .zip(velocity.par_chunks_mut(CHUNK))
-                    .enumerate()
-                    .for_each(|(chunk, ((p, g), v))| {
-                        for (range, decay) in parts(segments, chunk * CHUNK, p.len()) {
-                            pass.apply(
-                                &mut p[range.clone()],
-                                &g[range.clone()],
-                                &mut v[range],
-                                decay,
-                            );
-                        }
-                    });
+                let slices = [parameters, &mut velocity[range]];
+                in_chunks(CHUNK, slices, |at, [p, v]| {
+                    for (range, g, decay) in learned(at, p.len()) {
+                        pass.apply(&mut p[range.clone()], g, &mut v[range], decay);
+                    }
+                });
             }
             (
                 Rule::AdamW {
@@ -149,26 +175,17 @@ impl Optimizer {
                 [mean, square],
             ) => {
                 let pass = adamw::Pass::new(lr, betas, eps, weight_decay, grad_scale, self.steps);
-                let segments = &self.segments;
-                parameters
-                    .par_chunks_mut(CHUNK)
-                    .zip(gradients.par_chunks(CHUNK))
-                    .zip(mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK)))
-                    .enumerate()
-                    .for_each(|(chunk, ((p, g), (m, v)))| {
-                        for (range, decay) in parts(segments, chunk * CHUNK, p.len()) {
-                            pass.apply(
-                                &mut p[range.clone()],
-                                &g[range.clone()],
-                                &mut m[range.clone()],
-                                &mut v[range],
-                                decay,
-                            );
-                        }
-                    });
+                let slices = [parameters, &mut mean[range.clone()], &mut square[range]];
+                in_chunks(CHUNK, slices, |at, [p, m, v]| {
+                    for (range, g, decay) in learned(at, p.len()) {
+                        let (m, v) = (&mut m[range.clone()], &mut v[range.clone()]);
+                        pass.apply(&mut p[range], g, m, v, decay);
+                    }
+                });
             }
             _ => debug_assert!(false, "the number of arenas follows from the rule"),
         }
+        all_finite.into_inner()
     }
 
     /// The learned ranges.
@@ -196,6 +213,12 @@ impl Optimizer {
         self.steps = steps;
         Ok(())
     }
+}
+
+/// Whether no element is NaN or infinite. Gaps between tensors are zero, so all may be looked at.
+fn finite(values: &[f32]) -> bool {
+    let largest = values.iter().fold(0, |m, v| m.max(v.to_bits() << 1));
+    largest < f32::INFINITY.to_bits() << 1
 }
 
 /// The parts of `segments` that lie in the chunk of `len` elements from `start`, relative to it.

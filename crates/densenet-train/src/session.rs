@@ -1,8 +1,7 @@
 //! The loop: epochs of steps, evaluation, and saving, for any [`Net`].
 //!
 //! All of the run's changing state is in [`Session`]; [`Session::save`] writes it, [`Session::restore`] takes it back, and
-//! nothing else has to survive. A step is all or nothing: until loss, gradient and running statistics are known to be
-//! finite, what they would replace is kept.
+//! nothing else has to survive. No state is ever saved that a number which is not finite has touched.
 
 use std::time::Instant;
 

@@ -121,6 +121,7 @@ impl Document {
             infer_bytes,
             train_bytes,
             train_memory_efficient_bytes,
+            ..
         } = memory::estimate(architecture, spatial, 1)?;
         let layers = facts::layers(architecture, &trace);
         let mut blocks = facts::blocks(architecture);

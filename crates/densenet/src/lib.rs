@@ -43,10 +43,10 @@ mod parameters;
 mod plan;
 mod predictor;
 
-pub use densenet_kernels::{Isa, peak_gflops};
+pub use densenet_kernels::{Isa, in_chunks, peak_gflops};
 pub use error::NetworkError;
 pub use input::Input;
-pub use network::{Network, NetworkOptions};
+pub use network::{Network, NetworkOptions, Part};
 pub use parameters::ParameterView;
 pub use predictor::{
     Dtype, Feature, KernelTime, Output, Predictor, PredictorOptions, StageTime, Weights,

@@ -6,6 +6,7 @@
 mod activations;
 mod backward;
 mod forward;
+mod gradients;
 mod packed;
 mod prepared;
 mod shares;
@@ -18,6 +19,8 @@ use densenet_weights::StateDict;
 use crate::{NetworkError, parameters::ParameterView, plan::Plan};
 use activations::Activations;
 pub(crate) use activations::Sizes;
+use gradients::Gradients;
+pub use gradients::Part;
 use packed::Packed;
 use prepared::Prepared;
 use shares::Shares;
@@ -46,7 +49,7 @@ pub struct Network {
     frozen: Vec<bool>,
     views: Vec<ParameterView>,
     parameters: Buffer,
-    gradients: Buffer,
+    gradients: Gradients,
     buffers: Buffer,
     num_batches_tracked: u64,
     /// The weight at hand, packed.
@@ -112,7 +115,7 @@ impl Network {
         });
         Ok(Network {
             views: views.collect(),
-            gradients: Buffer::zeroed(plan.table.learned),
+            gradients: Gradients::new(&plan),
             packed: Packed::new(isa, &plan),
             statistics: Statistics::new(&plan),
             activations: Activations::default(),
@@ -147,17 +150,17 @@ impl Network {
 
     /// The gradients, laid out as the parameters.
     pub fn gradients(&self) -> &[f32] {
-        &self.gradients
+        self.gradients.whole()
     }
 
     /// The gradients, to be changed.
     pub fn gradients_mut(&mut self) -> &mut [f32] {
-        &mut self.gradients
+        self.gradients.whole_mut()
     }
 
     /// Parameters and gradients at once, for an optimiser.
     pub fn parameters_and_gradients_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        (&mut self.parameters, &mut self.gradients)
+        (&mut self.parameters, self.gradients.whole_mut())
     }
 
     /// The running statistics, flat.
@@ -197,7 +200,7 @@ impl Network {
 
     /// The gradients under PyTorch's names and in its layouts.
     pub fn gradient_dict(&self) -> StateDict {
-        self.plan.table.store(&self.gradients, None)
+        self.plan.table.store(self.gradients.whole(), None)
     }
 
     /// Replaces parameters and running statistics.
@@ -212,7 +215,7 @@ impl Network {
 
     /// Sets the gradients to zero.
     pub fn zero_grad(&mut self) {
-        self.gradients.fill(0.0);
+        self.gradients.clear();
     }
 }
 

@@ -1,8 +1,8 @@
 //! After the first step of a size, a training step allocates nothing: counted by the allocator of this test's process.
 
-use std::alloc::System;
+use std::{alloc::System, ops::ControlFlow};
 
-use densenet::{Input, Network, NetworkOptions};
+use densenet::{Input, Network, NetworkOptions, Part};
 use densenet_spec::{Architecture, DenseNetConfig, preset};
 use densenet_weights::{InitMode, initialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -45,23 +45,34 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// One step without an optimiser: [`Network`]'s share of it.
-fn step(network: &mut Network, input: Input<'_>, grad: &mut [f32], number: u64) {
+/// One step with the plainest optimiser.
+fn step(network: &mut Network, input: Input<'_>, grad: &mut [f32], number: u64, by_part: bool) {
     network.zero_grad();
     let logits = network.forward(input, number).unwrap();
     for (g, l) in grad.iter_mut().zip(logits) {
         *g = 0.01 * l;
     }
-    network.backward(grad).unwrap();
     network.update_running_statistics();
-    let (parameters, gradients) = network.parameters_and_gradients_mut();
-    for (p, g) in parameters.iter_mut().zip(gradients) {
-        *p -= 1e-3 * *g;
+    let descend = |parameters: &mut [f32], gradients: &[f32]| {
+        for (p, g) in parameters.iter_mut().zip(gradients) {
+            *p -= 1e-3 * *g;
+        }
+    };
+    if by_part {
+        let each = |part: Part<'_>| {
+            descend(part.parameters, part.gradients);
+            ControlFlow::Continue(())
+        };
+        assert!(network.backward_by_part(grad, each).unwrap().is_continue());
+    } else {
+        network.backward(grad).unwrap();
+        let (parameters, gradients) = network.parameters_and_gradients_mut();
+        descend(parameters, gradients);
     }
 }
 
 /// Allocations, reallocations and bytes of each of `steps` steps after `before` others.
-fn counted(case: &Case, threads: usize, before: u64, steps: u64) -> Vec<[usize; 3]> {
+fn counted(case: &Case, by_part: bool, threads: usize, before: u64, steps: u64) -> Vec<[usize; 3]> {
     let architecture = Architecture::new(&case.config).unwrap();
     let mode = InitMode::default_for(case.config.spatial_dims);
     let options = NetworkOptions {
@@ -82,11 +93,11 @@ fn counted(case: &Case, threads: usize, before: u64, steps: u64) -> Vec<[usize; 
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.unwrap().install(|| {
         for number in 0..before {
-            step(&mut network, input, &mut grad, number);
+            step(&mut network, input, &mut grad, number, by_part);
         }
         for number in before..before + steps {
             let region = Region::new(ALLOCATOR);
-            step(&mut network, input, &mut grad, number);
+            step(&mut network, input, &mut grad, number, by_part);
             let change = region.change();
             counts.push([
                 change.allocations,
@@ -101,13 +112,15 @@ fn counted(case: &Case, threads: usize, before: u64, steps: u64) -> Vec<[usize; 
 #[test]
 fn a_step_after_the_first_allocates_nothing() {
     for case in cases() {
-        let counts = counted(&case, 1, 1, 3);
-        assert_eq!(counts, [[0; 3]; 3], "{}", case.what);
+        for by_part in [false, true] {
+            let counts = counted(&case, by_part, 1, 1, 3);
+            assert_eq!(counts, [[0; 3]; 3], "{}, by part: {by_part}", case.what);
+        }
     }
     // Several threads: what the pool needs to call its threads together, twice a step. Which thread takes which chunk is
     // chance, so a thread's scratch memory may still grow in the first steps.
     for case in cases() {
-        let counts = counted(&case, 2, 6, 6);
+        let counts = counted(&case, true, 2, 6, 6);
         let least = counts.iter().map(|c| c[2]).min().unwrap();
         assert!(least < 4096, "{}: {counts:?}", case.what);
     }

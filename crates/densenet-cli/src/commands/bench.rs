@@ -2,6 +2,8 @@
 
 mod measure;
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use densenet::{Input, Isa, KernelTime, Network, NetworkOptions, memory, peak_gflops};
 use densenet_spec::Architecture;
@@ -253,14 +255,16 @@ impl Bench {
         let mut grad = vec![0.0; input.batch * classes];
         let mut step = 0;
         let times = Times::of(self.warmup, self.iterations, || {
-            network.zero_grad();
             let logits = network.forward(input, step)?;
             step += 1;
             let sum = loss.forward_backward(logits, &labels, &mut grad);
-            network.backward(&grad)?;
             network.update_running_statistics();
-            let (parameters, gradients) = network.parameters_and_gradients_mut();
-            optimizer.step(parameters, gradients, 1e-3, 1.0 / sum.weight);
+            optimizer.begin();
+            let _ = network.backward_by_part(&grad, |part| {
+                let (start, scale) = (part.range.start, 1.0 / sum.weight);
+                optimizer.step_part(start, part.parameters, part.gradients, 1e-3, scale);
+                ControlFlow::Continue(())
+            })?;
             Ok::<_, Failure>(())
         })?;
         let peak = machine::peak_rss_bytes();

@@ -188,3 +188,43 @@ fn a_restored_state_carries_on_and_a_foreign_one_is_refused() {
         assert!(resumed.restore(vec![vec![0.0; 7]], 1).is_err());
     }
 }
+
+#[test]
+fn a_step_part_by_part_gives_the_same_bits() {
+    let segments = vec![
+        Segment {
+            range: 3..35_000,
+            decay: true,
+        },
+        Segment {
+            range: 35_001..70_001,
+            decay: false,
+        },
+    ];
+    for rule in [SGD, ADAMW] {
+        let [mut whole, mut parted] =
+            [0; 2].map(|_| Optimizer::new(rule, segments.clone(), 70_001));
+        let (mut p, mut q) = (values(1, 70_001, 1.0), values(1, 70_001, 1.0));
+        for step in 0..3 {
+            let g = values(9 + step, 70_001, 1.0);
+            whole.step(&mut p, &g, 0.1, 0.5);
+            parted.begin();
+            for part in [50_000..70_001, 17..50_000, 0..17] {
+                let start = part.start;
+                assert!(parted.step_part(start, &mut q[part.clone()], &g[part], 0.1, 0.5));
+            }
+        }
+        assert_eq!(p, q, "{rule:?}");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let before = q[40_000..].to_vec();
+            let mut g = values(2, 30_001, 1.0);
+            g[29_000] = bad;
+            parted.begin();
+            assert!(!parted.step_part(40_000, &mut q[40_000..], &g, 0.1, 0.5));
+            assert!(q.iter().all(|v| v.is_finite()));
+            // The chunk with that element has not moved; the one before has.
+            assert_eq!(q[69_000..], before[29_000..]);
+            assert_ne!(q[40_000], before[0]);
+        }
+    }
+}

@@ -6,6 +6,8 @@
 
 mod ends;
 
+use std::ops::ControlFlow;
+
 use densenet_kernels::{
     Isa, Operand, Raster,
     conv::{self, Source, Store},
@@ -21,9 +23,23 @@ use densenet_spec::Trace;
 use super::{
     LastPass, Network,
     forward::{bottleneck_place, convolve, rectify},
+    gradients::{Each, Gradients, Part, Place},
     packed::Packed,
 };
 use crate::{NetworkError, plan::Conv};
+
+/// Why a backward pass ended early.
+enum Stop {
+    /// Whoever took the parts asked for it.
+    Asked,
+    Failed(NetworkError),
+}
+
+impl From<NetworkError> for Stop {
+    fn from(error: NetworkError) -> Self {
+        Stop::Failed(error)
+    }
+}
 
 /// What packs and multiplies.
 struct Engine<'a> {
@@ -54,7 +70,7 @@ impl<'a> Engine<'a> {
         conv: &Conv,
         source: Source<'_>,
         grad_output: (&[f32], Raster),
-        gradients: &mut [f32],
+        gradients: &mut Gradients,
     ) -> Result<(), NetworkError> {
         let gradient = WeightGradient {
             window: conv.window,
@@ -63,7 +79,7 @@ impl<'a> Engine<'a> {
             c_out: conv.c_out,
             grad_output,
         };
-        Ok(gradient.run(self.isa, &mut gradients[conv.weight.clone()], self.partials)?)
+        Ok(gradient.run(self.isa, gradients.of(&conv.weight), self.partials)?)
     }
 
     /// Computes the gradient at a convolution's input.
@@ -88,6 +104,30 @@ impl Network {
     /// # Errors
     /// There was no forward pass since the last backward pass, or the gradient has another length.
     pub fn backward(&mut self, grad_logits: &[f32]) -> Result<(), NetworkError> {
+        self.backward_into(grad_logits, None).map(|_| ())
+    }
+
+    /// Goes back through the last [`Network::forward`] and hands over each part's gradient as soon as it is whole, last
+    /// part first, to be applied to the part's parameters at once: room for the largest part's gradient takes the place of
+    /// an arena as long as the parameters. [`Network::gradients`] is left alone, frozen parts are not handed over.
+    ///
+    /// `each` may end the backward pass; it runs where [`densenet_kernels::in_chunks`] has this pool's threads at hand.
+    ///
+    /// # Errors
+    /// As [`Network::backward`].
+    pub fn backward_by_part(
+        &mut self,
+        grad_logits: &[f32],
+        mut each: impl FnMut(Part<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<ControlFlow<()>, NetworkError> {
+        self.backward_into(grad_logits, Some(&mut each))
+    }
+
+    fn backward_into(
+        &mut self,
+        grad_logits: &[f32],
+        each: Option<Each<'_>>,
+    ) -> Result<ControlFlow<()>, NetworkError> {
         let classes = self.plan.classifier.c_out;
         let last = self.last.filter(|pass| !pass.spent);
         let expected = last.map_or(0, |pass| pass.batch * classes);
@@ -110,13 +150,17 @@ impl Network {
             });
         };
         let shapes = (&prepared.trace, &prepared.rasters[..], first);
-        let outcome = together(|| self.backward_through(grad_logits, pass, shapes));
+        let outcome = together(|| self.backward_through(grad_logits, pass, shapes, each));
         self.prepared = Some(prepared);
         self.last = Some(LastPass {
             spent: true,
             ..pass
         });
-        outcome
+        match outcome {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(Stop::Asked) => Ok(ControlFlow::Break(())),
+            Err(Stop::Failed(error)) => Err(error),
+        }
     }
 
     fn backward_through(
@@ -124,38 +168,64 @@ impl Network {
         grad_logits: &[f32],
         pass: LastPass,
         (trace, rasters, first): (&Trace, &[Raster], usize),
-    ) -> Result<(), NetworkError> {
+        mut each: Option<Each<'_>>,
+    ) -> Result<(), Stop> {
         let last = rasters.len() - 1;
-        self.head_backward(grad_logits, &rasters[last], first)?;
-        for block in (0..rasters.len()).rev() {
+        let each = &mut each;
+        self.part(Place::Head, each, |network| {
+            network.head_backward(grad_logits, &rasters[last], first)
+        })?;
+        for (block, raster) in rasters.iter().enumerate().rev() {
             if self.plan.blocks[block].stage < first {
                 return Ok(());
             }
-            self.block_backward(block, &rasters[block], pass)?;
+            for layer in (0..self.plan.blocks[block].layers.len()).rev() {
+                self.part(Place::Layer(block, layer), each, |network| {
+                    network.layer_backward(block, layer, raster, pass)
+                })?;
+            }
+            self.block_input_backward(block, raster)?;
             if block > 0 {
-                let stage = self.plan.transitions[block - 1].stage;
-                if stage < first {
+                let before = block - 1;
+                if self.plan.transitions[before].stage < first {
                     return Ok(());
                 }
-                self.transition_backward(block - 1, &rasters[block - 1], &rasters[block])?;
+                self.part(Place::Transition(before), each, |network| {
+                    network.transition_backward(before, &rasters[before], raster)
+                })?;
             }
         }
         if first == 0 {
-            self.stem_backward(pass, trace.layers[0].spatial, &rasters[0])?;
+            self.part(Place::Stem, each, |network| {
+                network.stem_backward(pass, trace.layers[0].spatial, &rasters[0])
+            })?;
         }
         Ok(())
     }
 
-    fn block_backward(
+    /// Goes back through one part, and hands its gradient over where that is asked for.
+    fn part(
         &mut self,
-        index: usize,
-        raster: &Raster,
-        pass: LastPass,
-    ) -> Result<(), NetworkError> {
-        for layer in (0..self.plan.blocks[index].layers.len()).rev() {
-            self.layer_backward(index, layer, raster, pass)?;
+        place: Place,
+        each: &mut Option<Each<'_>>,
+        back: impl FnOnce(&mut Self) -> Result<(), NetworkError>,
+    ) -> Result<(), Stop> {
+        let part = self.plan.part(place, &self.frozen);
+        let Some((each, part)) = each.as_mut().zip(part) else {
+            return Ok(back(self)?);
+        };
+        self.gradients.open(part);
+        let outcome = back(self);
+        let part = self.gradients.close(&mut self.parameters);
+        outcome?;
+        match part.map(each) {
+            Some(ControlFlow::Break(())) => Err(Stop::Asked),
+            _ => Ok(()),
         }
-        // What is left is the gradient at the block's input.
+    }
+
+    /// From the gradient of a block's buffer to the gradient at the block's input.
+    fn block_input_backward(&mut self, index: usize, raster: &Raster) -> Result<(), NetworkError> {
         let Network {
             plan,
             activations: a,
@@ -260,7 +330,7 @@ impl Network {
                 channels: [last.c_in, last.c_out],
                 grad_output: (&a.grad_new, new),
             };
-            gradient.run(isa, &mut gradients[last.weight.clone()], engine.partials)?;
+            gradient.run(isa, gradients.of(&last.weight), engine.partials)?;
         } else if !frozen {
             let padded = rectify(isa, layer, input, bottleneck, (folded, &mut a.rectified))?;
             engine.weight(
@@ -308,7 +378,7 @@ impl Network {
                     shares.add_to(norm2, gradients);
                 }
                 let (rest, sums) = shares.own_and_sums(affine.scale, frozen, own, layer.c_in);
-                let weight = &mut gradients[layer.conv1.weight.clone()];
+                let weight = gradients.of(&layer.conv1.weight);
                 let backward = PointwiseBackward {
                     input: (&a.blocks[index], *raster),
                     affine: layer.norm1.affine(folded),

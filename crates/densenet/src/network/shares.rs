@@ -2,7 +2,7 @@
 
 use densenet_kernels::norm::Combination;
 
-use super::statistics::MapStatistics;
+use super::{gradients::Gradients, statistics::MapStatistics};
 use crate::plan::{Norm, Plan};
 
 /// What the norms over a block's buffer contribute to its gradient through the batch statistics.
@@ -123,11 +123,11 @@ impl Shares {
     }
 
     /// The last sums as the gradients of γ (Σ g·x̂) and β (Σ g).
-    pub(super) fn add_to(&self, norm: &Norm, gradients: &mut [f32]) {
-        for (grad, sum) in gradients[norm.gamma.clone()].iter_mut().zip(&self.sum_gx) {
+    pub(super) fn add_to(&self, norm: &Norm, gradients: &mut Gradients) {
+        for (grad, sum) in gradients.of(&norm.gamma).iter_mut().zip(&self.sum_gx) {
             *grad += *sum as f32;
         }
-        for (grad, sum) in gradients[norm.beta.clone()].iter_mut().zip(&self.sum_g) {
+        for (grad, sum) in gradients.of(&norm.beta).iter_mut().zip(&self.sum_g) {
             *grad += *sum as f32;
         }
     }

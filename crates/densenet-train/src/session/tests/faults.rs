@@ -16,9 +16,11 @@ fn a_nan_never_reaches_weights_or_statistics() {
             "the batch statistics of a norm is not finite",
         ),
     ] {
-        for accumulate in [1, 2] {
+        for (accumulate, clip_norm) in [(1, None), (1, Some(1e9)), (2, None)] {
             let config = TrainConfig {
                 accumulate,
+                clip_norm,
+                save_every_steps: Some(4 / accumulate as u64),
                 ..config()
             };
             // The state after five passes' worth of steps, by stopping there.
@@ -67,7 +69,7 @@ fn a_nan_never_reaches_weights_or_statistics() {
             (good.progress.generation, kept.progress.generation) = (0, 0);
             assert!(
                 kept == good,
-                "{poison:?} with {accumulate} passes a step left a trace"
+                "{poison:?} with {accumulate} passes a step, {clip_norm:?}, left a trace"
             );
         }
     }

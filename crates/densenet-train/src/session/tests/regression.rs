@@ -1,6 +1,9 @@
 //! Softmax regression on 8×8 images, with running statistics and a "dropout" keyed by the forward pass, so that a counter
 //! that goes wrong changes bits.
 
+use std::ops::ControlFlow;
+
+use densenet::Part;
 use densenet_data::Batch;
 
 use crate::{
@@ -121,6 +124,27 @@ impl Net for Regression {
         }
         if self.poison == Some((self.passes, Poison::Gradient)) {
             self.gradients[BIAS + 2] = f32::NEG_INFINITY;
+        }
+        Ok(())
+    }
+
+    fn backward_by_part(
+        &mut self,
+        grad_logits: &[f32],
+        each: &mut (dyn FnMut(Part<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<(), TrainError> {
+        self.zero_grad();
+        self.backward(grad_logits)?;
+        // The weights first, so that they have moved when the bias's gradient turns out to be poisoned.
+        for range in [0..BIAS, BIAS..LEN] {
+            let part = Part {
+                parameters: &mut self.parameters[range.clone()],
+                gradients: &self.gradients[range.clone()],
+                range,
+            };
+            if each(part).is_break() {
+                break;
+            }
         }
         Ok(())
     }

@@ -147,11 +147,13 @@ impl Batches<'_> {
     ) -> Result<(), TrainError> {
         let config = self.config;
         let memory = memory::estimate(self.architecture, train.spatial(), train.largest_batch())?;
-        let step = if config.memory_efficient {
-            memory.train_memory_efficient_bytes
-        } else {
-            memory.train_bytes
+        let mut step = match config.memory_efficient {
+            true => memory.train_memory_efficient_bytes,
+            false => memory.train_bytes,
         };
+        if config.needs_whole_gradient() {
+            step += memory.whole_gradient_bytes;
+        }
         let sample = 4 * train.spatial().iter().product::<usize>() * train.channels();
         // Each thread builds one batch, and some lie ready.
         let ahead =

@@ -50,7 +50,7 @@ impl Network {
                 gradients,
             )?;
             for sample in grad_logits.chunks_exact(linear.c_out) {
-                let bias = &mut gradients[linear.bias.clone()];
+                let bias = gradients.of(&linear.bias);
                 bias.iter_mut().zip(sample).for_each(|(b, g)| *b += g);
             }
         }
@@ -216,7 +216,7 @@ impl Network {
                 c_out: conv.c_out,
                 grad_output: (grad, map),
             };
-            let weight = &mut gradients[conv.weight.clone()];
+            let weight = gradients.of(&conv.weight);
             return Ok(gradient.run(self.isa, weight, &mut a.partials)?);
         }
         let image = image.with_halo(conv.window.padding);
