@@ -115,7 +115,8 @@ impl Net for Network {
         grad_logits: &[f32],
         each: &mut (dyn FnMut(Part<'_>) -> ControlFlow<()> + Send),
     ) -> Result<(), TrainError> {
-        Network::backward_by_part(self, grad_logits, each)?;
+        // Whoever ends it knows.
+        Network::backward_by_part(self, grad_logits, each).map(drop)?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod activations;
 mod backward;
 mod forward;
 mod gradients;
+mod overlay;
 mod packed;
 mod prepared;
 mod shares;
@@ -29,8 +30,8 @@ use statistics::Statistics;
 /// How a network is trained.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkOptions {
-    /// Recompute each layer's bottleneck in the backward pass instead of keeping it: a fraction of the memory for one
-    /// more 1×1 convolution, and not one bit of difference.
+    /// Recompute each layer's bottleneck and the stem's map in the backward pass instead of keeping them: a fraction of the
+    /// memory for one more 1×1 convolution a layer and one more stem, and not one bit of difference.
     pub memory_efficient: bool,
     /// Stages that are not trained, by name (`stem`, `denseblock1`, …, or `features` for all but the classifier). Their
     /// parameters get no gradient; their norms use the running statistics and leave them alone.

@@ -123,6 +123,40 @@ impl Linear {
     }
 }
 
+/// A run of a classifier's input channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Its first channel.
+    pub first: usize,
+    /// The product of this run.
+    pub conv: Conv,
+}
+
+impl Linear {
+    /// Most elements of a piece's weight, unless one channel has more.
+    const PIECE: usize = 1 << 18;
+
+    /// The pieces that training takes one after the other: packed weight, partial sums and gradient need to be as large as
+    /// a piece only, and sums over fewer channels round less.
+    pub fn pieces(&self) -> impl DoubleEndedIterator<Item = Piece> + ExactSizeIterator {
+        let whole = self.as_conv();
+        let channels = (Self::PIECE / self.c_out.max(1)).clamp(1, self.c_in.max(1));
+        (0..self.c_in.div_ceil(channels)).map(move |i| {
+            let first = i * channels;
+            let c_in = channels.min(whole.c_in - first);
+            let start = whole.weight.start + first * whole.c_out;
+            Piece {
+                first,
+                conv: Conv {
+                    c_in,
+                    weight: start..start + c_in * whole.c_out,
+                    ..whole.clone()
+                },
+            }
+        })
+    }
+}
+
 impl Plan {
     pub(crate) fn new(config: &DenseNetConfig) -> Result<Self, NetworkError> {
         let architecture = Architecture::new(config)?;

@@ -8,6 +8,7 @@ use densenet_kernels::{
 };
 use densenet_spec::Trace;
 
+use super::overlay::{Lengths, Overlay};
 use crate::plan::{Conv, Plan};
 
 /// What the forward pass keeps for the backward pass, and scratch memory of both. Buffers only grow.
@@ -15,8 +16,8 @@ use crate::plan::{Conv, Plan};
 pub(super) struct Activations {
     /// The input with the stem's padding around it, or as squares where the stem goes by tiles.
     pub image: Buffer,
-    /// The stem convolution's output, where a norm or a pooling follows. Where both do, its gradient takes its place.
-    pub map: Buffer,
+    /// The stem's map; pooled features and gradients of maps.
+    pub overlay: Overlay,
     /// Which tap of the stem's max-pool won.
     pub winners: Vec<u8>,
     /// Each block's buffer.
@@ -28,15 +29,6 @@ pub(super) struct Activations {
     /// The classifier's input, `[batch][features]`.
     pub features: Buffer,
     pub logits: Buffer,
-    /// A transition's input after pooling, and its gradient.
-    pub pooled: Buffer,
-    pub grad_pooled: Buffer,
-    /// The gradient of the block's buffer at hand.
-    pub grad_block: Buffer,
-    /// The gradient of a layer's new features with a border.
-    pub grad_new: Buffer,
-    /// The gradient of a bottleneck; of the stem's map where that is pooled without a norm.
-    pub grad_bottleneck: Buffer,
     /// The gradient of a block's input; of the logits.
     pub grad_input: Buffer,
     /// Partial weight gradients.
@@ -49,17 +41,13 @@ pub(super) struct Activations {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub image: usize,
-    pub map: usize,
+    pub overlay: Lengths,
     pub winners: usize,
     pub blocks: Vec<usize>,
     pub bottlenecks: Vec<Vec<usize>>,
     pub rectified: usize,
     pub features: usize,
     pub logits: usize,
-    pub pooled: usize,
-    pub grad_block: usize,
-    pub grad_new: usize,
-    pub grad_bottleneck: usize,
     pub grad_input: usize,
     pub partials: usize,
     pub sums: usize,
@@ -91,10 +79,9 @@ impl Sizes {
         let slack = |c_out: usize| WeightGradient::slack(isa, c_out);
         let map = Raster::dense(batch, trace.layers[0].spatial, stem.c_out);
         if plan.stem.norm.is_some() || plan.stem.pool.is_some() {
-            s.map = map.len() + slack(stem.c_out);
-        }
-        if plan.stem.norm.is_none() && plan.stem.pool.is_some() {
-            at_least(&mut s.grad_bottleneck, map.len() + slack(stem.c_out));
+            s.overlay.stem = map.len() + slack(stem.c_out);
+            s.overlay.keeps_stem =
+                !memory_efficient && plan.architecture.config().spatial_dims == 2;
         }
         if tiles {
             let needed = StemGradient::partials(isa, &stem.window, &image, stem.c_out);
@@ -108,7 +95,7 @@ impl Sizes {
             let spatial = trace.layers[block.layers[0].index].spatial;
             let raster = Raster::dense(batch, spatial, block.c_out);
             s.blocks.push(raster.len());
-            at_least(&mut s.grad_block, raster.len());
+            at_least(&mut s.overlay.grad_block, raster.len());
             s.sums(&raster, block.c_out);
             at_least(
                 &mut s.grad_input,
@@ -120,7 +107,7 @@ impl Sizes {
                 let padding = last.window.padding;
                 let padded = |channels| Raster::dense(batch, spatial, channels).with_halo(padding);
                 at_least(
-                    &mut s.grad_new,
+                    &mut s.overlay.grad_new,
                     padded(last.c_out).len() + slack(last.c_out),
                 );
                 let output = padded(last.c_out);
@@ -149,7 +136,7 @@ impl Sizes {
                     let bottleneck = Raster::dense(batch, spatial, layer.conv1.c_out);
                     kept.push(bottleneck.len());
                     at_least(
-                        &mut s.grad_bottleneck,
+                        &mut s.overlay.grad_bottleneck,
                         bottleneck.len() + slack(layer.conv1.c_out),
                     );
                     s.pointwise(&layer.conv1, &bottleneck, isa);
@@ -165,7 +152,7 @@ impl Sizes {
         for transition in &plan.transitions {
             let spatial = trace.layers[transition.norm.layer + 3].spatial;
             at_least(
-                &mut s.pooled,
+                &mut s.overlay.pooled,
                 Raster::dense(batch, spatial, transition.conv.c_in).len(),
             );
             s.weight(
@@ -180,15 +167,13 @@ impl Sizes {
         }
         let linear = &plan.classifier;
         s.features = batch * linear.c_in;
-        at_least(&mut s.pooled, s.features);
+        at_least(&mut s.overlay.pooled, s.features);
         s.logits = batch * linear.c_out;
         at_least(&mut s.grad_input, s.logits + slack(linear.c_out));
-        let classifier = linear.as_conv();
-        s.weight(
-            &classifier,
-            &Raster::dense(batch, [1; 3], linear.c_out),
-            isa,
-        );
+        let logits = Raster::dense(batch, [1; 3], linear.c_out);
+        for piece in linear.pieces() {
+            s.weight(&piece.conv, &logits, isa);
+        }
         s
     }
 
@@ -221,16 +206,12 @@ impl Sizes {
     /// Bytes of all buffers.
     pub(crate) fn bytes(&self) -> usize {
         let values = self.image
-            + self.map
+            + self.overlay.total()
             + self.blocks.iter().sum::<usize>()
             + self.bottlenecks.iter().flatten().sum::<usize>()
             + self.rectified
             + self.features
             + self.logits
-            + 2 * self.pooled
-            + self.grad_block
-            + self.grad_new
-            + self.grad_bottleneck
             + self.grad_input
             + self.partials;
         values * size_of::<f32>() + self.sums * size_of::<f64>() + self.winners
@@ -252,7 +233,7 @@ impl Activations {
             }
         }
         grow(&mut self.image, s.image);
-        grow(&mut self.map, s.map);
+        self.overlay.reserve(s.overlay);
         if self.winners.len() < s.winners {
             self.winners.resize(s.winners, 0);
         }
@@ -264,11 +245,6 @@ impl Activations {
         grow(&mut self.rectified, s.rectified);
         grow(&mut self.features, s.features);
         grow(&mut self.logits, s.logits);
-        grow(&mut self.pooled, s.pooled);
-        grow(&mut self.grad_pooled, s.pooled);
-        grow(&mut self.grad_block, s.grad_block);
-        grow(&mut self.grad_new, s.grad_new);
-        grow(&mut self.grad_bottleneck, s.grad_bottleneck);
         grow(&mut self.grad_input, s.grad_input);
         grow(&mut self.partials, s.partials);
         if self.sums.len() < s.sums {

@@ -24,6 +24,7 @@ use super::{
     LastPass, Network,
     forward::{bottleneck_place, convolve, rectify},
     gradients::{Each, Gradients, Part, Place},
+    overlay::Maps,
     packed::Packed,
 };
 use crate::{NetworkError, plan::Conv};
@@ -172,8 +173,20 @@ impl Network {
     ) -> Result<(), Stop> {
         let last = rasters.len() - 1;
         let each = &mut each;
-        self.part(Place::Head, each, |network| {
-            network.head_backward(grad_logits, &rasters[last], first)
+        let batch = pass.batch;
+        let classifier = self.frozen.len() - 1;
+        self.classifier_input_backward(grad_logits, batch, first < classifier)?;
+        let pieces = self.plan.classifier.pieces().len();
+        for index in (0..pieces).rev() {
+            self.part(Place::Classifier(index), each, |network| {
+                network.classifier_backward(index, grad_logits, batch)
+            })?;
+        }
+        if first == classifier {
+            return Ok(());
+        }
+        self.part(Place::FinalNorm, each, |network| {
+            network.final_norm_backward(&rasters[last])
         })?;
         for (block, raster) in rasters.iter().enumerate().rev() {
             if self.plan.blocks[block].stage < first {
@@ -236,7 +249,8 @@ impl Network {
         let c_in = plan.blocks[index].c_in;
         let input = Raster::dense(raster.batch, raster.spatial, c_in);
         let rest = shares.rest(0..c_in, &statistics.blocks[index]);
-        let (grad, map) = ((&a.grad_block[..], raster), (&a.blocks[index][..], raster));
+        let grad_block = a.overlay.maps().grad_block;
+        let (grad, map) = ((&*grad_block, raster), (&a.blocks[index][..], raster));
         Ok(norm::combine(
             self.isa,
             rest,
@@ -276,17 +290,23 @@ impl Network {
         let new =
             Raster::dense(raster.batch, raster.spatial, last.c_out).with_halo(last.window.padding);
 
+        let Maps {
+            grad_block,
+            grad_new,
+            grad_bottleneck,
+            ..
+        } = a.overlay.maps();
         // The gradient at the new features: every consumer is done.
-        norm::clear_halo(&mut a.grad_new, &new)?;
+        norm::clear_halo(grad_new, &new)?;
         let channels = layer.c_in..layer.c_in + last.c_out;
         let at = raster.at(layer.c_in);
         let rest = shares.rest(channels, map);
         norm::combine(
             isa,
             rest,
-            (&a.grad_block, &at),
+            (grad_block, &at),
             (&a.blocks[index], &at),
-            (&mut a.grad_new, &new),
+            (grad_new, &new),
         )?;
         let rate = plan.architecture.config().drop_rate;
         if rate > 0.0 && !frozen {
@@ -296,7 +316,7 @@ impl Network {
                 layer: layer.index as u32,
                 rate,
             };
-            dropout.apply(last.c_out, &mut a.grad_new, &new)?;
+            dropout.apply(last.c_out, grad_new, &new)?;
         }
 
         // The last convolution.
@@ -328,7 +348,7 @@ impl Network {
                 source,
                 affine: Some(norm.affine(folded)),
                 channels: [last.c_in, last.c_out],
-                grad_output: (&a.grad_new, new),
+                grad_output: (grad_new, new),
             };
             gradient.run(isa, gradients.of(&last.weight), engine.partials)?;
         } else if !frozen {
@@ -336,7 +356,7 @@ impl Network {
             engine.weight(
                 last,
                 Source::Map(&a.rectified, padded),
-                (&a.grad_new, new),
+                (grad_new, new),
                 gradients,
             )?;
         }
@@ -345,10 +365,10 @@ impl Network {
             (Some((norm2, conv2)), Some(bottleneck)) => {
                 let own = &statistics.bottlenecks[index][l];
                 let dense = Raster::dense(raster.batch, raster.spatial, norm2.channels);
-                let grad = &mut a.grad_bottleneck;
+                let grad = grad_bottleneck;
                 let (affine, first) = (norm2.affine(folded), own.first(norm2.channels));
                 let sums = shares.sums(norm2.channels);
-                let (from, to) = ((&a.grad_new[..], new), (&mut grad[..], &dense));
+                let (from, to) = ((&*grad_new, new), (&mut *grad, &dense));
                 let way = (conv2, Operand::BackwardInput);
                 let parameters = engine.parameters;
                 if let Some(weights) = engine.packed.tiles(way, parameters, &dense)? {
@@ -392,7 +412,7 @@ impl Network {
                         .panels((&layer.conv1, Operand::BackwardInput), engine.parameters)?,
                 };
                 backward.run(PointwiseTargets {
-                    grad_input: &mut a.grad_block,
+                    grad_input: grad_block,
                     grad_weight: (!frozen).then_some((weight, &mut *engine.partials)),
                     sums,
                     partial_sums: &mut a.sums,
@@ -409,8 +429,8 @@ impl Network {
                     statistics: map.first(layer.c_in),
                     sums,
                 });
-                let target = (&mut a.grad_block[..], raster);
-                engine.input(&layer.conv1, (&a.grad_new, new), target, store)?;
+                let target = (grad_block, raster);
+                engine.input(&layer.conv1, (grad_new, new), target, store)?;
                 norm::reduce(&a.sums, tasks, layer.c_in, shares.sums(layer.c_in));
             }
         }

@@ -232,19 +232,14 @@ impl Network {
         let spatial = window.output(raster.spatial).unwrap_or(raster.spatial);
         let pooled = Raster::dense(raster.batch, spatial, conv.c_in);
         let source = (&a.blocks[index][..], raster, Some(affine));
-        pool::average_pool(
-            self.isa,
-            window,
-            source,
-            (&mut a.pooled, &pooled),
-            conv.c_in,
-        )?;
+        let map = a.overlay.maps().pooled;
+        pool::average_pool(self.isa, window, source, (map, &pooled), conv.c_in)?;
         let next = Raster::dense(raster.batch, spatial, self.plan.blocks[index + 1].c_out);
         let engine = (self.isa, &mut self.packed, &self.parameters[..]);
         convolve(
             engine,
             conv,
-            Source::Map(&a.pooled, pooled),
+            Source::Map(map, pooled),
             (&mut a.blocks[index + 1], &next),
         )?;
         Ok(spatial)
@@ -282,13 +277,17 @@ impl Network {
             (&mut a.features, &features),
             linear.c_in,
         )?;
-        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
         let logits = Raster::dense(batch, [1; 3], linear.c_out);
-        let source = Source::Map(&a.features, features);
-        convolve(engine, &linear.as_conv(), source, (&mut a.logits, &logits))?;
-        let bias = &self.parameters[linear.bias.clone()];
-        for sample in a.logits[..logits.len()].chunks_exact_mut(linear.c_out) {
-            sample.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
+        let sums = &mut a.logits[..logits.len()];
+        for sample in sums.chunks_exact_mut(linear.c_out) {
+            sample.copy_from_slice(&self.parameters[linear.bias.clone()]);
+        }
+        let product = &mut a.grad_input[..];
+        for piece in linear.pieces() {
+            let engine = (self.isa, &mut self.packed, &self.parameters[..]);
+            let source = Source::Map(&a.features, features.at(piece.first));
+            convolve(engine, &piece.conv, source, (&mut *product, &logits))?;
+            sums.iter_mut().zip(&*product).for_each(|(s, p)| *s += p);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use densenet_kernels::Buffer;
 
 use crate::plan::{DenseLayer, Plan, Stem, Transition};
 
-/// The whole gradient of one part of the network (the stem, a dense layer, a transition, the final norm and the
+/// The whole gradient of one part of the network (the stem, a dense layer, a transition, the final norm, a piece of the
 /// classifier), with the parameters that it belongs to. Nothing of this backward pass reads those any more.
 #[derive(Debug)]
 pub struct Part<'a> {
@@ -105,14 +105,14 @@ pub(super) enum Place {
     Layer(usize, usize),
     /// After this block.
     Transition(usize),
-    /// The final norm and the classifier.
-    Head,
+    FinalNorm,
+    /// A piece of it, the last one with the bias.
+    Classifier(usize),
 }
 
 impl Plan {
     /// Where a part's parameters lie, unless all of it is frozen.
     pub(super) fn part(&self, place: Place, frozen: &[bool]) -> Option<Range<usize>> {
-        let stage = |layer: usize| self.architecture.layers()[layer].stage;
         let (range, trained) = match place {
             Place::Stem => (self.stem.part(), !frozen[0]),
             Place::Layer(block, layer) => {
@@ -123,12 +123,21 @@ impl Plan {
                 let transition = &self.transitions[index];
                 (transition.part(), !frozen[transition.stage])
             }
-            Place::Head => {
-                let norm = self.final_norm.as_ref();
-                let start = norm.map_or(self.classifier.weight.start, |norm| norm.gamma.start);
-                let trained = norm.is_some_and(|norm| !frozen[stage(norm.layer)]);
-                let trained = trained || frozen.last() == Some(&false);
-                (start..self.classifier.bias.end, trained)
+            Place::FinalNorm => {
+                let norm = self.final_norm.as_ref()?;
+                let stage = self.architecture.layers()[norm.layer].stage;
+                (norm.gamma.start..norm.beta.end, !frozen[stage])
+            }
+            Place::Classifier(index) => {
+                let mut pieces = self.classifier.pieces();
+                let last = index + 1 == pieces.len();
+                let weight = pieces.nth(index)?.conv.weight;
+                let end = if last {
+                    self.classifier.bias.end
+                } else {
+                    weight.end
+                };
+                (weight.start..end, frozen.last() == Some(&false))
             }
         };
         trained.then_some(range)
@@ -139,7 +148,9 @@ impl Plan {
         let layers = (0..self.blocks.len())
             .flat_map(|b| (0..self.blocks[b].layers.len()).map(move |l| Place::Layer(b, l)));
         let transitions = (0..self.transitions.len()).map(Place::Transition);
-        let places = layers.chain(transitions).chain([Place::Stem, Place::Head]);
+        let pieces = (0..self.classifier.pieces().len()).map(Place::Classifier);
+        let places = layers.chain(transitions).chain(pieces);
+        let places = places.chain([Place::Stem, Place::FinalNorm]);
         let trained = vec![false; self.architecture.stages().len()];
         let lengths = places.filter_map(|place| self.part(place, &trained));
         lengths.map(|part| part.len()).max().unwrap_or(0)

@@ -9,18 +9,88 @@ use densenet_kernels::{
 };
 
 use super::{
-    super::{LastPass, Network, forward::whole},
+    super::{LastPass, Network, forward::whole, overlay::Maps},
     Engine,
 };
 use crate::NetworkError;
 
 impl Network {
-    pub(super) fn head_backward(
+    /// Takes the logits' gradient in, and from there to the features', where anything before the classifier needs it.
+    pub(super) fn classifier_input_backward(
         &mut self,
         grad_logits: &[f32],
-        block: &Raster,
-        first: usize,
+        batch: usize,
+        needed: bool,
     ) -> Result<(), NetworkError> {
+        let (linear, a) = (&self.plan.classifier, &mut self.activations);
+        a.grad_input[..grad_logits.len()].copy_from_slice(grad_logits);
+        if !needed {
+            return Ok(());
+        }
+        let logits = Raster::dense(batch, [1; 3], linear.c_out);
+        let features = Raster::dense(batch, [1; 3], linear.c_in);
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.packed,
+            &self.parameters,
+            &mut a.partials,
+        );
+        let grad_pooled = a.overlay.maps().grad_pooled;
+        for piece in linear.pieces() {
+            let target = (&mut *grad_pooled, &features.at(piece.first));
+            let source = (&a.grad_input[..], logits);
+            engine.input(&piece.conv, source, target, Store::Overwrite)?;
+        }
+        Ok(())
+    }
+
+    /// The gradient of one of the classifier's pieces, and of its bias with the last.
+    pub(super) fn classifier_backward(
+        &mut self,
+        index: usize,
+        grad_logits: &[f32],
+        batch: usize,
+    ) -> Result<(), NetworkError> {
+        let Network {
+            plan,
+            activations: a,
+            gradients,
+            ..
+        } = self;
+        let linear = &plan.classifier;
+        let mut pieces = linear.pieces();
+        let last = index + 1 == pieces.len();
+        let Some(piece) = pieces
+            .nth(index)
+            .filter(|_| self.frozen.last() == Some(&false))
+        else {
+            return Ok(());
+        };
+        let logits = Raster::dense(batch, [1; 3], linear.c_out);
+        let features = Raster::dense(batch, [1; 3], linear.c_in).at(piece.first);
+        let mut engine = Engine::new(
+            self.isa,
+            &mut self.packed,
+            &self.parameters,
+            &mut a.partials,
+        );
+        engine.weight(
+            &piece.conv,
+            Source::Map(&a.features, features),
+            (&a.grad_input, logits),
+            gradients,
+        )?;
+        if last {
+            for sample in grad_logits.chunks_exact(linear.c_out) {
+                let bias = gradients.of(&linear.bias);
+                bias.iter_mut().zip(sample).for_each(|(b, g)| *b += g);
+            }
+        }
+        Ok(())
+    }
+
+    /// From the features' gradient to the last block's gradient buffer.
+    pub(super) fn final_norm_backward(&mut self, block: &Raster) -> Result<(), NetworkError> {
         let Network {
             plan,
             activations: a,
@@ -30,35 +100,13 @@ impl Network {
             statistics,
             ..
         } = self;
-        let linear = &plan.classifier;
-        let conv = linear.as_conv();
-        let mut engine = Engine::new(
-            self.isa,
-            &mut self.packed,
-            &self.parameters,
-            &mut a.partials,
-        );
-        a.grad_input[..grad_logits.len()].copy_from_slice(grad_logits);
-        let logits = Raster::dense(block.batch, [1; 3], linear.c_out);
-        let features = Raster::dense(block.batch, [1; 3], linear.c_in);
-        let classifier = frozen.len() - 1;
-        if !frozen[classifier] {
-            engine.weight(
-                &conv,
-                Source::Map(&a.features, features),
-                (&a.grad_input, logits),
-                gradients,
-            )?;
-            for sample in grad_logits.chunks_exact(linear.c_out) {
-                let bias = gradients.of(&linear.bias);
-                bias.iter_mut().zip(sample).for_each(|(b, g)| *b += g);
-            }
-        }
-        if first == classifier {
-            return Ok(());
-        }
-        let target = (&mut a.grad_pooled[..], &features);
-        engine.input(&conv, (&a.grad_input, logits), target, Store::Overwrite)?;
+        let c_in = plan.classifier.c_in;
+        let features = Raster::dense(block.batch, [1; 3], c_in);
+        let Maps {
+            grad_block,
+            grad_pooled,
+            ..
+        } = a.overlay.maps();
         let last = plan.blocks.len() - 1;
         let map = &statistics.blocks[last];
         let norm = plan.final_norm.as_ref();
@@ -71,10 +119,10 @@ impl Network {
         pool::average_pool_backward(
             self.isa,
             &whole(block.spatial),
-            (&a.grad_pooled, &features),
-            (&mut a.grad_block, block),
+            (grad_pooled, &features),
+            (grad_block, block),
             pooled,
-            (shares.sums(linear.c_in), &mut a.sums, linear.c_in),
+            (shares.sums(c_in), &mut a.sums, c_in),
         )?;
         if let Some(norm) = norm
             && !frozen[plan.architecture.layers()[norm.layer].stage]
@@ -105,6 +153,12 @@ impl Network {
         let affine = transition.norm.affine(&statistics.folded);
         let pooled = Raster::dense(next.batch, next.spatial, conv.c_in);
         let output = Raster::dense(next.batch, next.spatial, conv.c_out);
+        let Maps {
+            grad_block,
+            pooled: features,
+            grad_pooled,
+            ..
+        } = a.overlay.maps();
         let mut engine = Engine::new(
             self.isa,
             &mut self.packed,
@@ -113,16 +167,16 @@ impl Network {
         );
         if !frozen {
             let source = (&a.blocks[index][..], block, Some(affine));
-            let target = (&mut a.pooled[..], &pooled);
+            let target = (&mut *features, &pooled);
             pool::average_pool(self.isa, &transition.pool, source, target, conv.c_in)?;
             engine.weight(
                 conv,
-                Source::Map(&a.pooled, pooled),
+                Source::Map(features, pooled),
                 (&a.grad_input, output),
                 gradients,
             )?;
         }
-        let target = (&mut a.grad_pooled[..], &pooled);
+        let target = (&mut *grad_pooled, &pooled);
         engine.input(conv, (&a.grad_input, output), target, Store::Overwrite)?;
         let map = &statistics.blocks[index];
         let norm = PooledNorm {
@@ -134,8 +188,8 @@ impl Network {
         pool::average_pool_backward(
             self.isa,
             &transition.pool,
-            (&a.grad_pooled, &pooled),
-            (&mut a.grad_block, block),
+            (grad_pooled, &pooled),
+            (grad_block, block),
             Some(norm),
             (shares.sums(conv.c_in), &mut a.sums, conv.c_in),
         )?;
@@ -152,6 +206,9 @@ impl Network {
         size: [usize; 3],
         block: &Raster,
     ) -> Result<(), NetworkError> {
+        if self.plan.stem.norm.is_some() && !self.activations.overlay.keeps_stem() {
+            self.stem_again(pass, size)?;
+        }
         let Network {
             plan,
             activations: a,
@@ -171,11 +228,12 @@ impl Network {
             channels: conv.c_out,
         });
         let own = &statistics.stem;
-        let grad = match (pool, &stem.norm) {
+        let features = a.overlay.stem();
+        let grad: &[f32] = match (pool, &stem.norm) {
             (Some(pool), Some(norm)) => {
                 let affine = norm.affine(&statistics.folded);
                 let before = PooledNorm {
-                    input: &a.map,
+                    input: features,
                     affine,
                     statistics: own.first(norm.channels),
                 };
@@ -183,18 +241,18 @@ impl Network {
                 pool.norm_sums(self.isa, (before, &map), sums)?;
                 shares.add_to(norm, gradients);
                 let whole = shares.own(affine.scale, false, own);
-                pool.through_norm(self.isa, (affine, whole), (&mut a.map, &map))?;
-                &a.map
+                pool.through_norm(self.isa, (affine, whole), (features, &map))?;
+                features
             }
             (Some(pool), None) => {
-                pool.run(self.isa, (&mut a.grad_bottleneck, &map))?;
-                &a.grad_bottleneck
+                pool.run(self.isa, (features, &map))?;
+                features
             }
             (None, Some(norm)) => {
                 let affine = norm.affine(&statistics.folded);
                 norm::mask_and_sum(
                     self.isa,
-                    (&a.map, &map),
+                    (features, &map),
                     (affine, own.first(norm.channels)),
                     (&mut a.grad_input, &map),
                     (shares.sums(norm.channels), &mut a.sums),
@@ -202,7 +260,7 @@ impl Network {
                 shares.add_to(norm, gradients);
                 let whole = shares.own(affine.scale, false, own);
                 let target = (&mut a.grad_input[..], &map);
-                norm::combine_in_place(self.isa, whole, (&a.map, &map), target)?;
+                norm::combine_in_place(self.isa, whole, (features, &map), target)?;
                 &a.grad_input
             }
             (None, None) => &a.grad_input,

@@ -2,7 +2,10 @@
 
 use densenet_kernels::{Raster, conv::Source, norm, pool, winograd::Stem};
 
-use super::{super::Network, convolve, fold, measure};
+use super::{
+    super::{LastPass, Network},
+    convolve, fold, measure,
+};
 use crate::{Input, NetworkError};
 
 impl Network {
@@ -18,7 +21,7 @@ impl Network {
         let alone = stem.norm.is_none() && stem.pool.is_none();
         let target = match alone {
             true => (&mut a.blocks[0][..], &block(size)),
-            false => (&mut a.map[..], &map),
+            false => (a.overlay.stem(), &map),
         };
         let image = Raster::dense(input.batch, input.spatial, conv.c_in);
         let engine = (self.isa, &mut self.packed, &self.parameters[..]);
@@ -55,7 +58,7 @@ impl Network {
             if !measured {
                 measure(
                     self.isa,
-                    (&a.map, &map),
+                    (a.overlay.stem(), &map),
                     0..conv.c_out,
                     statistics,
                     &mut a.sums,
@@ -76,7 +79,7 @@ impl Network {
         match (stem.pool, affine) {
             (Some(window), affine) => {
                 let pooled = window.output(size).unwrap_or(size);
-                let source = (&a.map[..], &map, affine);
+                let source = (&*a.overlay.stem(), &map, affine);
                 let target = (&mut a.blocks[0][..], &block(pooled));
                 pool::max_pool(
                     self.isa,
@@ -91,7 +94,7 @@ impl Network {
             (None, Some(affine)) => {
                 norm::normalise_relu(
                     self.isa,
-                    (&a.map, &map),
+                    (a.overlay.stem(), &map),
                     affine,
                     (&mut a.blocks[0], &block(size)),
                 )?;
@@ -99,5 +102,28 @@ impl Network {
             }
             (None, None) => Ok(size),
         }
+    }
+
+    /// Computes the map of the last forward pass again, from the image that it left.
+    pub(in super::super) fn stem_again(
+        &mut self,
+        pass: LastPass,
+        size: [usize; 3],
+    ) -> Result<(), NetworkError> {
+        let (conv, a) = (&self.plan.stem.conv, &mut self.activations);
+        let map = Raster::dense(pass.batch, size, conv.c_out);
+        let image = Raster::dense(pass.batch, pass.spatial, conv.c_in);
+        let target = (a.overlay.stem(), &map);
+        if let Some(weights) = self.packed.stem(conv, &self.parameters, size)? {
+            let tiles = Stem {
+                input: image,
+                weights,
+                norm_relu: None,
+            };
+            return Ok(tiles.run(&a.image, 0..size[0], target)?);
+        }
+        let padded = image.with_halo(conv.window.padding);
+        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
+        convolve(engine, conv, Source::Map(&a.image, padded), target)
     }
 }
