@@ -2,6 +2,8 @@
 
 mod stem;
 
+use std::ops::Range;
+
 use densenet_kernels::{
     Isa, Operand, Raster,
     conv::{Source, Store},
@@ -282,14 +284,11 @@ impl Network {
             (&mut a.features, &features),
             linear.c_in,
         )?;
-        let engine = (self.isa, &mut self.packed, &self.parameters[..]);
-        let logits = Raster::dense(batch, [1; 3], linear.c_out);
-        let source = Source::Map(&a.features, features);
-        convolve(engine, &linear.as_conv(), source, (&mut a.logits, &logits))?;
-        let bias = &self.parameters[linear.bias.clone()];
-        for sample in a.logits[..logits.len()].chunks_exact_mut(linear.c_out) {
-            sample.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
-        }
+        let part = |range: &Range<usize>| &self.parameters[range.clone()];
+        let parts = (part(&linear.weight), part(&linear.bias));
+        let input = (&a.features[..features.len()], linear.c_in);
+        let logits = &mut a.logits[..batch * linear.c_out];
+        densenet_kernels::linear(self.isa, parts, input, logits)?;
         Ok(())
     }
 
