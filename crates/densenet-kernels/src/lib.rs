@@ -2,7 +2,7 @@
 //!
 //! # What is here
 //! - [`conv`]: every convolution, forward and with respect to its input, as one tile kernel walking over windows of a
-//!   channels-last map; the classifier is its 1×1 case.
+//!   channels-last map; the classifier is its 1×1 case, forward in training [`linear`].
 //! - [`weight_gradient`]: every convolution with respect to its weight, by the same tile kernel.
 //! - [`norm`]: batch statistics, normalise + rectify, and the one-pass batch-norm backward.
 //! - [`pool`]: max-pool, the transitions' norm–ReLU–average-pool, global average pooling, forward and backward.
@@ -29,6 +29,7 @@
 mod buffer;
 mod error;
 mod isa;
+mod linear;
 mod panels;
 mod parallel;
 mod peak;
@@ -47,6 +48,7 @@ pub mod winograd;
 pub use buffer::Buffer;
 pub use error::KernelError;
 pub use isa::Isa;
+pub use linear::linear;
 pub use panels::{Operand, Panels};
 pub use parallel::{in_chunks, together};
 pub use peak::peak_gflops;

@@ -136,8 +136,8 @@ impl Linear {
     /// Most elements of a piece's weight, unless one channel has more.
     const PIECE: usize = 1 << 18;
 
-    /// The pieces that training takes one after the other: packed weight, partial sums and gradient need to be as large as
-    /// a piece only, and sums over fewer channels round less.
+    /// The pieces that the backward pass takes one after the other: packed weight, partial sums and gradient are as large
+    /// as a piece only.
     pub fn pieces(&self) -> impl DoubleEndedIterator<Item = Piece> + ExactSizeIterator {
         let whole = self.as_conv();
         let channels = (Self::PIECE / self.c_out.max(1)).clamp(1, self.c_in.max(1));

@@ -2,6 +2,8 @@
 
 mod stem;
 
+use std::ops::Range;
+
 use densenet_kernels::{
     Isa, Operand, Raster,
     conv::{Source, Store},
@@ -277,18 +279,11 @@ impl Network {
             (&mut a.features, &features),
             linear.c_in,
         )?;
-        let logits = Raster::dense(batch, [1; 3], linear.c_out);
-        let sums = &mut a.logits[..logits.len()];
-        for sample in sums.chunks_exact_mut(linear.c_out) {
-            sample.copy_from_slice(&self.parameters[linear.bias.clone()]);
-        }
-        let product = &mut a.grad_input[..];
-        for piece in linear.pieces() {
-            let engine = (self.isa, &mut self.packed, &self.parameters[..]);
-            let source = Source::Map(&a.features, features.at(piece.first));
-            convolve(engine, &piece.conv, source, (&mut *product, &logits))?;
-            sums.iter_mut().zip(&*product).for_each(|(s, p)| *s += p);
-        }
+        let part = |range: &Range<usize>| &self.parameters[range.clone()];
+        let parts = (part(&linear.weight), part(&linear.bias));
+        let input = (&a.features[..features.len()], linear.c_in);
+        let logits = &mut a.logits[..batch * linear.c_out];
+        densenet_kernels::linear(self.isa, parts, input, logits)?;
         Ok(())
     }
 
