@@ -1,11 +1,12 @@
 """How far gradients stray from float64, layer by layer: ours, and PyTorch's own float32 in both memory formats.
 
     cargo build --release -p densenet --example steps
-    python gradients.py ../../target/release/examples/steps [--seeds 3] [--only 2-D] [--beta 8]
+    python gradients.py ../../target/release/examples/steps [--seeds 3] [--only 3-D] [--beta 8]
 
 A layer is a convolution, a norm (γ and β together) or the classifier; its error is the root mean square over all its
 elements. Both columns are divided by PyTorch's error in its ordinary memory format: ours, and PyTorch's with channels last,
-which is how much of a ratio is luck. Each line is one seed of weights, images and labels.
+which is how much of a ratio is luck. Each line is one seed of weights, images and labels; the last lines take the root mean
+square over the seeds, once against PyTorch's ordinary format and once against both of its formats together.
 
 A ReLU whose input lies within rounding of zero takes one side in float32 and the other in float64; one such element outweighs
 all rounding of a layer, and whether there is one is chance. `--beta 8` lifts every input off zero: what is left is rounding.
@@ -64,12 +65,25 @@ def case(program, name, config, shape, seed, beta):
     single = by_layer(gradients(copy.deepcopy(module), x, y))
     other = by_layer(gradients(copy.deepcopy(module).to(memory_format=last), x.to(memory_format=last), y))
     found = by_layer(found)
-    theirs = {k: max(rms(single[k] - v), 1e-7 * rms(v), 1e-30) for k, v in exact.items()}
-    relative = np.median([theirs[k] / max(rms(v), 1e-30) for k, v in exact.items()])
+    # Relative to the gradient, so that seeds weigh the same; an error below float32's own rounding counts as that.
+    sizes = {k: max(rms(v), 1e-30) for k, v in exact.items()}
+    errors = [{k: rms(values[k] - v) / sizes[k] for k, v in exact.items()} for values in (found, single, other)]
+    mine, theirs, theirs_last = errors
+    theirs.update({k: max(v, 1e-7) for k, v in theirs.items()})
+    relative = np.median(list(theirs.values()))
     print(f"{name}, seed {seed}: {len(exact)} layers, PyTorch's relative error {relative:.1e} in the median", flush=True)
-    for who, values in ("ours", found), ("PyTorch, channels last", other):
-        ratios = {k: rms(values[k] - v) / theirs[k] for k, v in exact.items()}
-        print(f"    {who}: {summary(ratios)}", flush=True)
+    for who, values in ("ours", mine), ("PyTorch, channels last", theirs_last):
+        print(f"    {who}: {summary({k: v / theirs[k] for k, v in values.items()})}", flush=True)
+    return errors
+
+
+def over_seeds(errors, formats):
+    """Ratios of root mean squares over seeds: ours to PyTorch's in these formats."""
+
+    def of(layer, which):
+        return rms([seed[i][layer] for seed in errors for i in which])
+
+    return {layer: of(layer, [0]) / of(layer, formats) for layer in errors[0][0]}
 
 
 def main():
@@ -85,8 +99,10 @@ def main():
         ("densenet-bc-40-12, 2-D, 32×32, batch 16", side_by_side.cases.cifar(True, 40, 12, 2), (16, 3, 32, 32)),
     ]:
         if arguments.only in name:
-            for seed in range(arguments.seeds):
-                case(arguments.program.resolve(), name, config, shape, seed, arguments.beta)
+            program = arguments.program.resolve()
+            errors = [case(program, name, config, shape, seed, arguments.beta) for seed in range(arguments.seeds)]
+            for which, formats in ("PyTorch's", [1]), ("both of PyTorch's", [1, 2]):
+                print(f"    {len(errors)} seeds, ours to {which}: {summary(over_seeds(errors, formats))}", flush=True)
 
 
 if __name__ == "__main__":

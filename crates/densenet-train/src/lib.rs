@@ -86,7 +86,7 @@ pub use metrics::{
     Interval, Intervals, Point, Scores, auroc,
 };
 pub use optimizer::{Optimizer, OptimizerKind, Rule, Segment};
-pub use records::{PREDICTIONS, REPORT, SUMMARY, report_evaluation};
+pub use records::{PREDICTIONS, Pace, REPORT, SUMMARY, report_evaluation};
 pub use report::Reporter;
 pub use schedule::{Schedule, ScheduleKind};
 pub use stop::{StopFlag, install_signal_handlers};

@@ -33,6 +33,7 @@ mod timing;
 pub use evaluation::report_evaluation;
 pub(crate) use predictions::Predictions;
 pub(crate) use timing::EpochTiming;
+pub use timing::Pace;
 
 /// The page of a run or an evaluation.
 pub const REPORT: &str = "report.html";

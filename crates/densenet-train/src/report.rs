@@ -149,7 +149,7 @@ pub(crate) fn grouped(n: usize) -> String {
 }
 
 /// `3.2s`, `4m 05s`, `2h 07m`
-pub(crate) fn duration(d: Duration) -> String {
+pub fn duration(d: Duration) -> String {
     let s = d.as_secs();
     match s {
         0..60 => format!("{:.1}s", d.as_secs_f64()),

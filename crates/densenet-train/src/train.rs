@@ -11,6 +11,7 @@ use crate::{
     early_stopping::Best,
     error::TrainError,
     metrics::Evaluation,
+    records::Pace,
     report::{Reporter, RunInfo},
     run_dir::RunDir,
     session::{End, Parts, Session},
@@ -83,6 +84,8 @@ pub struct Summary {
     pub best: Option<Best>,
     /// Every epoch.
     pub epochs: Vec<EpochMetrics>,
+    /// How fast it went, and how long it waited for samples.
+    pub pace: Pace,
     /// The best model on the test split; `None` where the data has none.
     pub test: Option<Evaluation>,
 }

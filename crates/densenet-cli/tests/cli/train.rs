@@ -19,6 +19,8 @@ fn train_eval_predict_on_a_folder_of_images() {
     for part in [
         "runs/photos-1: ",
         "test: accuracy ",
+        "\ntraining: ",
+        " % of the time waiting for images\n",
         "runs/photos-1/best.safetensors",
         "eval runs/photos-1/best.safetensors photos",
         "predict runs/photos-1/best.safetensors IMAGE",

@@ -4,7 +4,7 @@ use densenet::Isa;
 use densenet_data::Split;
 use serde_json::{Value, json};
 
-use super::{EpochTiming, Findings, Training};
+use super::{Findings, Pace, Training};
 use crate::spec::Architecture;
 
 /// The facts of a run or an evaluation, for the document and for the page.
@@ -72,32 +72,6 @@ impl<'a> Facts<'a> {
             "threads": rayon::current_num_threads(),
             "isa": isa(),
         })
-    }
-}
-
-/// All epochs together.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Pace {
-    pub(crate) train_seconds: f64,
-    pub(crate) evaluation_seconds: f64,
-    /// Of the median epoch: a machine that was busy for a while does not count.
-    pub(crate) samples_per_second: Option<f64>,
-    pub(crate) waiting_share: f64,
-}
-
-impl Pace {
-    pub(crate) fn new(timing: &[EpochTiming]) -> Self {
-        let sum = |value: fn(&EpochTiming) -> f64| timing.iter().map(value).sum::<f64>();
-        let train_seconds = sum(|t| t.train_seconds);
-        let waited = sum(|t| t.waiting_share * t.train_seconds);
-        let mut paces: Vec<f64> = timing.iter().map(|t| t.samples_per_second()).collect();
-        paces.sort_by(f64::total_cmp);
-        Pace {
-            train_seconds,
-            evaluation_seconds: sum(|t| t.evaluation_seconds),
-            samples_per_second: paces.get(paces.len() / 2).copied(),
-            waiting_share: waited / train_seconds.max(1e-9),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use densenet_data::{Dataset, Split};
 use densenet_report::{Chart, Facts as Table, Figure, Report, Scale, Series, Status, Tone};
 
-use super::{Findings, HeldOut, PROGRAM, Training, facts};
+use super::{Findings, HeldOut, PROGRAM, Pace, Training, facts};
 use crate::{
     checkpoint::EpochMetrics, config::TrainConfig, early_stopping::Monitor, metrics::Interval,
 };
@@ -133,7 +133,7 @@ fn figures(findings: &Findings<'_>) -> Vec<Figure> {
                 },
             );
         }
-        let pace = facts::Pace::new(&training.timing);
+        let pace = Pace::new(&training.timing);
         if let Some(samples) = pace.samples_per_second {
             put(
                 "Throughput",
@@ -294,7 +294,7 @@ fn facts_of(findings: &Findings<'_>) -> Vec<Table> {
     }
     let mut lists = vec![data(findings), list("Network", network)];
     if let Some(training) = &findings.training {
-        let pace = facts::Pace::new(&training.timing);
+        let pace = Pace::new(&training.timing);
         let mut rows = vec![
             ("Training", seconds(pace.train_seconds)),
             ("Evaluation", seconds(pace.evaluation_seconds)),

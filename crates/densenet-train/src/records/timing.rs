@@ -75,6 +75,35 @@ fn parse(line: &str) -> Option<EpochTiming> {
     })
 }
 
+/// The pace of a run: all its epochs together, in every process that took part.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pace {
+    /// Seconds of training, without evaluations.
+    pub train_seconds: f64,
+    /// Seconds of evaluations on the validation split.
+    pub evaluation_seconds: f64,
+    /// Of the median epoch: a machine that was busy for a while does not count. `None` where no epoch was timed.
+    pub samples_per_second: Option<f64>,
+    /// Share of the training's time that the network stood waiting for samples, 0 to 1.
+    pub waiting_share: f64,
+}
+
+impl Pace {
+    pub(crate) fn new(timing: &[EpochTiming]) -> Self {
+        let sum = |value: fn(&EpochTiming) -> f64| timing.iter().map(value).sum::<f64>();
+        let train_seconds = sum(|t| t.train_seconds);
+        let waited = sum(|t| t.waiting_share * t.train_seconds);
+        let mut paces: Vec<f64> = timing.iter().map(|t| t.samples_per_second()).collect();
+        paces.sort_by(f64::total_cmp);
+        Pace {
+            train_seconds,
+            evaluation_seconds: sum(|t| t.evaluation_seconds),
+            samples_per_second: paces.get(paces.len() / 2).copied(),
+            waiting_share: waited / train_seconds.max(1e-9),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +127,27 @@ mod tests {
         file.write_all(b"3,1.0,4").unwrap();
         assert_eq!(EpochTiming::read(&path), [row(1, 10), row(2, 8)]);
         assert_eq!(row(2, 8).samples_per_second(), 4.0);
+    }
+
+    #[test]
+    fn waiting_counts_by_time_and_samples_by_the_median_epoch() {
+        let row = |train_seconds, waiting_share| EpochTiming {
+            epoch: 1,
+            train_seconds,
+            samples: 12,
+            waiting_share,
+            evaluation_seconds: 0.5,
+        };
+        let pace = Pace::new(&[row(1.0, 0.5), row(3.0, 0.0), row(6.0, 0.25)]);
+        assert_eq!(
+            pace,
+            Pace {
+                train_seconds: 10.0,
+                evaluation_seconds: 1.5,
+                samples_per_second: Some(4.0),
+                waiting_share: 0.2,
+            }
+        );
+        assert_eq!(Pace::new(&[]), Pace::default());
     }
 }

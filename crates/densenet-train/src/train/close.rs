@@ -9,7 +9,7 @@ use crate::{
     error::TrainError,
     evaluate::{EvaluateOptions, evaluate},
     metrics::{Assessment, Bootstrap, Evaluation},
-    records::{EpochTiming, Findings, HeldOut, REPORT, TIMING, Training},
+    records::{EpochTiming, Findings, HeldOut, Pace, REPORT, TIMING, Training},
     report::Reporter,
     session::{BEST, LAST, Parts},
     stop::StopFlag,
@@ -75,6 +75,7 @@ impl Close {
             reason,
             best: progress.watch.best,
             epochs: progress.rows,
+            pace: Pace::new(&EpochTiming::read(&run.file(TIMING))),
             test,
         })))
     }
