@@ -110,19 +110,6 @@ pub(crate) struct Linear {
     pub parameter: usize,
 }
 
-impl Linear {
-    /// The 1×1 convolution that it is.
-    pub fn as_conv(&self) -> Conv {
-        Conv {
-            window: Window::POINT,
-            c_in: self.c_in,
-            c_out: self.c_out,
-            weight: self.weight.clone(),
-            parameter: self.parameter,
-        }
-    }
-}
-
 /// A run of a classifier's input channels.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
@@ -136,9 +123,20 @@ impl Linear {
     /// Most elements of a piece's weight, unless one channel has more.
     const PIECE: usize = 1 << 18;
 
+    /// The 1×1 convolution that it is.
+    pub fn as_conv(&self) -> Conv {
+        Conv {
+            window: Window::POINT,
+            c_in: self.c_in,
+            c_out: self.c_out,
+            weight: self.weight.clone(),
+            parameter: self.parameter,
+        }
+    }
+
     /// The pieces that the backward pass takes one after the other: packed weight, partial sums and gradient are as large
     /// as a piece only.
-    pub fn pieces(&self) -> impl DoubleEndedIterator<Item = Piece> + ExactSizeIterator {
+    pub fn pieces(&self) -> impl ExactSizeIterator<Item = Piece> {
         let whole = self.as_conv();
         let channels = (Self::PIECE / self.c_out.max(1)).clamp(1, self.c_in.max(1));
         (0..self.c_in.div_ceil(channels)).map(move |i| {

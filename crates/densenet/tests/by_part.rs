@@ -8,19 +8,25 @@ use densenet::{
     spec::{Architecture, ConcatOrder, DenseNetConfig, Stem, preset},
     weights::{StateDict, Tensor},
 };
-use densenet_testkit::{channels_last, generate_input, generate_parameters};
+use densenet_testkit::{
+    Tolerance, assert_close, channels_last, generate_input, generate_parameters,
+};
 
 const BATCH: usize = 3;
 
-/// A small network that has every kind of layer, and others that lack some.
-fn networks() -> Vec<(&'static str, DenseNetConfig)> {
-    let small = |dims| DenseNetConfig {
+/// A small network that has every kind of layer.
+fn small(dims: usize) -> DenseNetConfig {
+    DenseNetConfig {
         growth_rate: 12,
         block_config: vec![2, 3],
         num_init_features: 10,
         num_classes: 7,
         ..preset("densenet121").unwrap().config(dims).unwrap()
-    };
+    }
+}
+
+/// That one, and one that lacks some kinds.
+fn networks() -> Vec<(&'static str, DenseNetConfig)> {
     let plain = DenseNetConfig {
         bn_size: 0,
         stem: Stem::small(2),
@@ -181,4 +187,57 @@ fn a_pass_that_is_ended_early_leaves_the_rest_alone() {
         network.backward(&logits).unwrap();
     }
     assert_eq!(bits(network.gradients()), bits(fresh.gradients()));
+}
+
+#[test]
+fn a_classifier_taken_in_pieces_has_the_reference_s_gradients() {
+    // 53 channels times 20,000 classes are more than the backward pass takes at a time.
+    let case = Case::new(DenseNetConfig {
+        num_classes: 20_000,
+        ..small(2)
+    });
+    let mut network = case.network(&[], false);
+    let logits = case.forward(&mut network, 0);
+    network.backward(&logits).unwrap();
+    let whole = network.gradients().to_vec();
+    let classifier = network
+        .views()
+        .iter()
+        .find(|v| v.name == "classifier.weight");
+    let start = classifier.unwrap().range.start;
+    let (mut pieces, mut next) = (0, whole.len());
+    let logits = case.forward(&mut network, 0);
+    let flow = network.backward_by_part(&logits, |part| {
+        assert_eq!(bits(part.gradients), bits(&whole[part.range.clone()]));
+        if part.range.start >= start {
+            // Side by side, from the end of the bias, but for its alignment.
+            assert!((0..16).contains(&(next - part.range.end)));
+            (pieces, next) = (pieces + 1, part.range.start);
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(flow.unwrap().is_continue());
+    assert!(pieces > 1 && next == start, "{pieces} pieces from {next}");
+
+    let architecture = Architecture::new(&case.config).unwrap();
+    let exact = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+    let parameters = case
+        .state
+        .iter()
+        .map(|(n, t)| (n.to_string(), exact(&t.data)));
+    let reference = densenet_reference::Network::new(&architecture, parameters.collect()).unwrap();
+    let channels = case.config.in_channels;
+    let shape = [BATCH, channels, case.spatial[1], case.spatial[2]];
+    let data = exact(&generate_input(&shape, 9, 0));
+    let input = densenet_reference::Tensor::new(BATCH, channels, case.spatial, data);
+    let tape = reference
+        .forward_train(&input, &densenet_reference::Training::default())
+        .unwrap();
+    let expected = reference.backward(&tape, tape.logits()).unwrap();
+    for (name, found) in network.gradient_dict().iter() {
+        let expected = &expected.parameters[name];
+        let peak = expected.iter().fold(0.1f64, |m, v| m.max(v.abs()));
+        let bound = Tolerance::absolute(1e-4 * peak);
+        assert_close(&found.data, expected, bound, name);
+    }
 }

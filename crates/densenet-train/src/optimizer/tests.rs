@@ -134,6 +134,20 @@ fn what_lies_between_segments_is_never_touched() {
     }
 }
 
+/// Of an arena of 70,001 elements: several chunks, with a gap at the start and one in between.
+fn two_segments() -> Vec<Segment> {
+    vec![
+        Segment {
+            range: 3..35_000,
+            decay: true,
+        },
+        Segment {
+            range: 35_001..70_001,
+            decay: false,
+        },
+    ]
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let run = |threads: usize, rule| {
@@ -143,17 +157,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             .unwrap();
         pool.install(|| {
             let mut p = values(1, 70_001, 1.0);
-            let segments = vec![
-                Segment {
-                    range: 3..35_000,
-                    decay: true,
-                },
-                Segment {
-                    range: 35_001..70_001,
-                    decay: false,
-                },
-            ];
-            let mut optimizer = Optimizer::new(rule, segments, p.len());
+            let mut optimizer = Optimizer::new(rule, two_segments(), p.len());
             for step in 0..3 {
                 optimizer.step(&mut p, &values(9 + step, 70_001, 1.0), 0.1, 1.0 / 3.0);
             }
@@ -191,19 +195,8 @@ fn a_restored_state_carries_on_and_a_foreign_one_is_refused() {
 
 #[test]
 fn a_step_part_by_part_gives_the_same_bits() {
-    let segments = vec![
-        Segment {
-            range: 3..35_000,
-            decay: true,
-        },
-        Segment {
-            range: 35_001..70_001,
-            decay: false,
-        },
-    ];
     for rule in [SGD, ADAMW] {
-        let [mut whole, mut parted] =
-            [0; 2].map(|_| Optimizer::new(rule, segments.clone(), 70_001));
+        let [mut whole, mut parted] = [0; 2].map(|_| Optimizer::new(rule, two_segments(), 70_001));
         let (mut p, mut q) = (values(1, 70_001, 1.0), values(1, 70_001, 1.0));
         for step in 0..3 {
             let g = values(9 + step, 70_001, 1.0);

@@ -55,18 +55,22 @@ impl Lengths {
         ]
     }
 
+    /// Where the maps outside the stem end.
+    fn end(&self) -> usize {
+        self.maps().into_iter().map(spaced).sum()
+    }
+
     /// Where the stem's map begins.
     fn stem_start(&self) -> usize {
         match self.keeps_stem {
-            true => self.maps().into_iter().map(spaced).sum(),
+            true => self.end(),
             false => 0,
         }
     }
 
     /// Elements of the memory.
     pub(super) fn total(&self) -> usize {
-        let maps: usize = self.maps().into_iter().map(spaced).sum();
-        maps.max(self.stem_start() + self.stem)
+        self.end().max(self.stem_start() + self.stem)
     }
 }
 
