@@ -11,7 +11,7 @@ use crate::{
     error::{at_least, exactly},
     norm::{self, Affine, NormBackward},
     panels::Element,
-    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
+    parallel::{MAX_TASKS, Shared, border, evenly, for_each, with_scratch},
     tile::{self, MAX_TILE, Pixels, Product, Tile},
 };
 pub use paired::Paired;
@@ -107,8 +107,9 @@ impl Conv<'_> {
             }
             pixel_tasks = chunks;
         }
-        // Small maps are also cut along the output channels, so that several threads have work.
-        let groups = (8usize.div_ceil(pixel_tasks)).min(panels);
+        // Small maps are also cut along the output channels, so that every thread has work, though each cut loads the pixels
+        // anew.
+        let groups = (2 * threads).div_ceil(pixel_tasks).min(panels);
         let shared = Shared::new(output);
         let sums = match &mut store {
             Store::NormBackward(n) => Some(Shared::new(n.sums)),
@@ -422,19 +423,18 @@ impl Plan<'_> {
         if count == 1 || count * SHORTEST_RUN <= places.count {
             // Panels outside: a panel stays in the cache while the chunk's pixels pass by.
             for panel in self.panels(panels.clone()) {
-                let mr = shape.mr(panel.vectors);
-                for tile in runs().flat_map(|run| evenly(run, mr)) {
-                    let pitch = match pixels[tile.clone()] {
+                for run in runs() {
+                    let pitch = match pixels[run.clone()] {
                         [first, second, ..] => second - first,
                         _ => 0,
                     };
                     let a = Rows {
-                        data: &data[pixels[tile.start]..],
+                        data: &data[pixels[run.start]..],
                         pitch,
                         taps: self.taps.as_slice(),
                         k: width_k,
                     };
-                    self.tile(task, &places.output[tile], a, panel);
+                    self.tiles(task, &places.output[run], a, panel);
                 }
             }
             return;
@@ -454,15 +454,13 @@ impl Plan<'_> {
                     }
                 }
                 for panel in self.panels(panels.clone()) {
-                    for tile in evenly(block.clone(), shape.mr(panel.vectors)) {
-                        let a = Rows {
-                            data: &gathered[(tile.start - block.start) * window_k..],
-                            pitch: window_k,
-                            taps: &[0],
-                            k: window_k,
-                        };
-                        self.tile(task, &places.output[tile], a, panel);
-                    }
+                    let a = Rows {
+                        data: gathered,
+                        pitch: window_k,
+                        taps: &[0],
+                        k: window_k,
+                    };
+                    self.tiles(task, &places.output[block.clone()], a, panel);
                 }
             }
         });
@@ -478,7 +476,8 @@ impl Plan<'_> {
         panels.skip(range.start).take(range.len())
     }
 
-    fn tile(&self, task: usize, places: &[usize], a: Rows<'_>, panel: Panel<'_>) {
+    /// Multiplies rows that lie evenly apart by one panel.
+    fn tiles(&self, task: usize, places: &[usize], a: Rows<'_>, panel: Panel<'_>) {
         let width = panel.vectors * self.conv.weights.shape().lanes;
         let rows = places.len();
         let furthest = a.taps.last().map_or(0, |t| t + (rows - 1) * a.pitch + a.k);
@@ -538,42 +537,51 @@ impl Plan<'_> {
         }
     }
 
-    /// A tile of the gradient at a norm's output, on to the norm's input.
+    /// Tiles of the gradient at a norm's output, on to the norm's input.
     ///
     /// # Safety
-    /// The operands of `tile` are in bounds.
+    /// The operands of `tiles` are in bounds.
     unsafe fn backward(
         &self,
         task: usize,
         places: &[usize],
-        tile: &Tile<'_>,
+        tiles: &Tile<'_>,
         (start, columns): (usize, usize),
         norm: &NormBackward<'_>,
     ) {
         let Some(sums) = self.sums else {
             return;
         };
-        let width = tile.vectors * self.conv.weights.shape().lanes;
+        let shape = self.conv.weights.shape();
+        let width = tiles.vectors * shape.lanes;
         let mut product = Scratch([0.0; MAX_TILE]);
         let all = self.conv.weights.columns();
-        // SAFETY: `product` holds a whole tile. Each task has sums of its own and each panel its own columns of them;
-        // every pixel belongs to one chunk, every column to one panel, each to one task.
-        unsafe {
-            let target = Product {
-                start: product.0.as_mut_ptr(),
-                row: width,
-                accumulate: false,
-            };
-            tile::compute(self.isa(), tile, &target);
-            let sum_g = sums.slice(task * 2 * all + start, columns);
-            let sum_gx = sums.slice((task * 2 + 1) * all + start, columns);
-            let rows = norm::ProductRows {
-                product: &product.0[..tile.rows * width],
-                width,
-                start,
-                places,
-            };
-            norm.tile(self.isa(), &rows, &self.output, [sum_g, sum_gx]);
+        for rows in evenly(0..tiles.rows, shape.mr(tiles.vectors)) {
+            // SAFETY: `product` holds a whole tile, whose operands are some rows of those of `tiles`. Each task has sums of
+            // its own and each panel its own columns of them; every pixel belongs to one chunk, every column to one panel,
+            // each to one task.
+            unsafe {
+                let tile = Tile {
+                    a: tiles.a.add(rows.start * tiles.a_row),
+                    rows: rows.len(),
+                    ..*tiles
+                };
+                let target = Product {
+                    start: product.0.as_mut_ptr(),
+                    row: width,
+                    accumulate: false,
+                };
+                tile::compute(self.isa(), &tile, &target);
+                let sum_g = sums.slice(task * 2 * all + start, columns);
+                let sum_gx = sums.slice((task * 2 + 1) * all + start, columns);
+                let rows = norm::ProductRows {
+                    product: &product.0[..tile.rows * width],
+                    width,
+                    start,
+                    places: &places[rows],
+                };
+                norm.tile(self.isa(), &rows, &self.output, [sum_g, sum_gx]);
+            }
         }
     }
 }
@@ -622,15 +630,6 @@ impl Iterator for Runs<'_> {
         self.1 = end;
         Some(start..end)
     }
-}
-
-/// Cuts a range into the fewest parts of at most `most`, as equal as they get, larger ones first.
-fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let (start, len) = (range.start, range.len());
-    let parts = len.div_ceil(most).max(1);
-    let (each, larger) = (len / parts, len % parts);
-    let edge = move |part: usize| start + part * each + part.min(larger);
-    (0..parts.min(len)).map(move |part| edge(part)..edge(part + 1))
 }
 
 /// A row pitch for `channels` that is an odd number of cache lines, so that the rows of a tile do not fall into the same

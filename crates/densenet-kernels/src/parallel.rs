@@ -3,6 +3,7 @@
 mod crew;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -86,6 +87,15 @@ pub(crate) fn border(total: usize, pieces: usize, i: usize) -> usize {
         Some(product) => product / pieces,
         None => (total as u128 * i as u128 / pieces as u128) as usize,
     }
+}
+
+/// Cuts a range into the fewest parts of at most `most`, as equal as they get, larger ones first.
+pub(crate) fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let (start, len) = (range.start, range.len());
+    let parts = len.div_ceil(most).max(1);
+    let (each, larger) = (len / parts, len % parts);
+    let edge = move |part: usize| start + part * each + part.min(larger);
+    (0..parts.min(len)).map(move |part| edge(part)..edge(part + 1))
 }
 
 /// Most tasks an operation over pixels is cut into: enough to balance tens of cores, few enough that one partial sum

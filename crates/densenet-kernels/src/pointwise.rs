@@ -6,8 +6,6 @@ mod backward;
 mod forward;
 mod masked;
 
-use std::ops::Range;
-
 pub use backward::{OutputGradient, PointwiseBackward, PointwiseTargets};
 pub use forward::PointwiseForward;
 pub(crate) use forward::{Written, add_powers};
@@ -23,15 +21,6 @@ const CHUNK: usize = 84;
 
 /// The places of a chunk's pixels.
 type Places = [usize; CHUNK];
-
-/// Cuts a range into the fewest parts of at most `most`, as equal as they get, larger ones first.
-pub(crate) fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let (start, len) = (range.start, range.len());
-    let parts = len.div_ceil(most).max(1);
-    let (each, larger) = (len / parts, len % parts);
-    let edge = move |part: usize| start + part * each + part.min(larger);
-    (0..parts.min(len)).map(move |part| edge(part)..edge(part + 1))
-}
 
 /// Pixels to be normalised.
 struct Normal<'a> {

@@ -117,6 +117,23 @@ pub(crate) trait Simd: Copy {
             Self::load(all.as_ptr())
         }
     }
+    /// Both rounded to bf16, as pairs: [`Simd::low`] and [`Simd::high`] give them back.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    #[inline(always)]
+    unsafe fn pairs(low: Self::V, high: Self::V) -> Self::V {
+        let (mut all, mut others) = ([0.0f32; 16], [0.0f32; 16]);
+        // SAFETY: no register has more than 16 lanes.
+        unsafe {
+            Self::store(all.as_mut_ptr(), low);
+            Self::store(others.as_mut_ptr(), high);
+            for (x, y) in all.iter_mut().zip(others).take(Self::LANES) {
+                *x = f32::from_bits(u32::from(bf16(*x)) | u32::from(bf16(y)) << 16);
+            }
+            Self::load(all.as_ptr())
+        }
+    }
     /// Stores the first `n` elements rounded to bf16.
     ///
     /// # Safety
@@ -193,6 +210,25 @@ pub(crate) trait Round<S: Simd> {
     /// # Safety
     /// As [`Simd::store_bf16`], and the processor has what the shell around us asks for.
     unsafe fn store(p: *mut u16, v: S::V, n: usize);
+
+    /// Stores both rounded to bf16, one behind the other.
+    ///
+    /// # Safety
+    /// As [`Round::store`]; `2 · LANES` elements from `p` are writable.
+    #[inline(always)]
+    unsafe fn store_both(p: *mut u16, first: S::V, second: S::V) {
+        // SAFETY: as ours.
+        unsafe {
+            Self::store(p, first, S::LANES);
+            Self::store(p.add(S::LANES), second, S::LANES);
+        }
+    }
+
+    /// Both as pairs of bf16.
+    ///
+    /// # Safety
+    /// As [`Simd::pairs`], and the processor has what the shell around us asks for.
+    unsafe fn pairs(low: S::V, high: S::V) -> S::V;
 }
 
 /// By shifts and additions.
@@ -203,6 +239,12 @@ impl<S: Simd> Round<S> for InSteps {
     unsafe fn store(p: *mut u16, v: S::V, n: usize) {
         // SAFETY: as ours.
         unsafe { S::store_bf16(p, v, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(low: S::V, high: S::V) -> S::V {
+        // SAFETY: as ours.
+        unsafe { S::pairs(low, high) }
     }
 }
 
@@ -216,5 +258,24 @@ impl Round<Avx512> for Native {
     unsafe fn store(p: *mut u16, v: std::arch::x86_64::__m512, n: usize) {
         // SAFETY: as ours; the shell has AVX512_BF16.
         unsafe { Avx512::store_bf16_native(p, v, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_both(
+        p: *mut u16,
+        first: std::arch::x86_64::__m512,
+        second: std::arch::x86_64::__m512,
+    ) {
+        // SAFETY: as ours; the shell has AVX512_BF16.
+        unsafe { Avx512::store_both_native(p, first, second) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(
+        low: std::arch::x86_64::__m512,
+        high: std::arch::x86_64::__m512,
+    ) -> std::arch::x86_64::__m512 {
+        // SAFETY: as ours; the shell has AVX512_BF16.
+        unsafe { Avx512::pairs_native(low, high) }
     }
 }

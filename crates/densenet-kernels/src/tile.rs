@@ -1,4 +1,4 @@
-//! The one inner kernel: a tile of a product of two strided operands, summed over taps.
+//! The one inner kernel: a product of two strided operands, summed over taps, as tiles of registers.
 //!
 //! ```text
 //! c[r, j] (+)= Σ_t Σ_k a[taps[t] + r·a_row + k·a_k] · b[t·b_tap + k·b_k + j]        r < rows, j < columns
@@ -16,10 +16,11 @@ use crate::{
 /// Most elements of a tile of any instruction set: the size of a scratch tile.
 pub(crate) const MAX_TILE: usize = 14 * 32;
 
-/// The operands of one tile; see the module's formula.
+/// The operands of a column of tiles, one panel of `b` wide; see the module's formula.
 ///
 /// Whoever makes one guarantees that every element the formula names is readable (`a`, `b`; `b` for whole registers
 /// across the columns), and that what the tile is stored to is writable and not written by anyone else meanwhile.
+#[derive(Clone, Copy)]
 pub(crate) struct Tile<'a> {
     pub a: *const f32,
     pub a_row: usize,
@@ -30,13 +31,13 @@ pub(crate) struct Tile<'a> {
     pub b_k: usize,
     /// Length of the inner sum.
     pub k: usize,
-    /// 1 to [`TileShape::mr`] of `vectors`.
+    /// Cut into tiles of at most [`TileShape::mr`] of `vectors`, as equal as they get.
     pub rows: usize,
     /// Registers across: 1 to 4.
     pub vectors: usize,
 }
 
-/// A tile stored as it is, whole registers, rows `row` apart.
+/// Tiles stored as they are, whole registers, rows `row` apart.
 pub(crate) struct Product {
     pub start: *mut f32,
     pub row: usize,
@@ -44,7 +45,7 @@ pub(crate) struct Product {
     pub accumulate: bool,
 }
 
-/// A tile stored to pixels: `output[places[r] + j] = scale[j]·c + shift[j]`, rectified if asked for, `j < columns`.
+/// Tiles stored to pixels: `output[places[r] + j] = scale[j]·c + shift[j]`, rectified if asked for, `j < columns`.
 pub(crate) struct Pixels<'a> {
     pub output: *mut f32,
     pub places: &'a [usize],
@@ -123,7 +124,7 @@ fn shape_of<S: Simd>() -> TileShape {
     }
 }
 
-/// Computes one tile into memory of its own.
+/// Computes tiles into memory of their own.
 ///
 /// # Safety
 /// As [`Tile`] says; `product` has room for `rows` rows of `vectors` registers.
@@ -151,7 +152,7 @@ pub(crate) unsafe fn compute_bf16(isa: crate::Isa, tile: &Tile<'_>, product: &Pr
     run(isa, tile, product)
 }
 
-/// Computes one tile and stores it to its pixels.
+/// Computes tiles and stores them to their pixels.
 ///
 /// # Safety
 /// As [`Tile`] says; `pixels` has a place for every row, with room for its columns, and the columns fit the registers.
@@ -245,14 +246,17 @@ fn widened_size<S: Simd>(tile: &Tile<'_>, target: &impl Target) {
     any_size::<S, Widened>(tile, target)
 }
 
-/// What becomes of a tile's sums.
+/// What becomes of a tile's sums; `first` is its first row.
 trait Target {
     /// What the sums start from.
     ///
     /// # Safety
     /// As [`compute`] and [`compute_pixels`].
     #[inline(always)]
-    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(&self) -> [[S::V; NV]; MR] {
+    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        _first: usize,
+    ) -> [[S::V; NV]; MR] {
         // SAFETY: the shell around us has the instruction set.
         unsafe { [[S::zero(); NV]; MR] }
     }
@@ -263,20 +267,24 @@ trait Target {
     /// As [`compute`] and [`compute_pixels`].
     unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
         &self,
+        first: usize,
         sums: [[S::V; NV]; MR],
     );
 }
 
 impl Target for Product {
     #[inline(always)]
-    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(&self) -> [[S::V; NV]; MR] {
+    unsafe fn start<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        first: usize,
+    ) -> [[S::V; NV]; MR] {
         // SAFETY: every element lies in the tile's rows, which the caller guarantees.
         unsafe {
             let mut sums = [[S::zero(); NV]; MR];
             if self.accumulate {
                 for (r, row) in sums.iter_mut().enumerate() {
                     for (j, v) in row.iter_mut().enumerate() {
-                        *v = S::load(self.start.add(r * self.row + j * S::LANES));
+                        *v = S::load(self.start.add((first + r) * self.row + j * S::LANES));
                     }
                 }
             }
@@ -287,12 +295,13 @@ impl Target for Product {
     #[inline(always)]
     unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
         &self,
+        first: usize,
         sums: [[S::V; NV]; MR],
     ) {
         for (r, row) in sums.iter().enumerate() {
             for (j, v) in row.iter().enumerate() {
                 // SAFETY: as in `start`.
-                unsafe { S::store(self.start.add(r * self.row + j * S::LANES), *v) };
+                unsafe { S::store(self.start.add((first + r) * self.row + j * S::LANES), *v) };
             }
         }
     }
@@ -302,6 +311,7 @@ impl Target for Pixels<'_> {
     #[inline(always)]
     unsafe fn finish<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
         &self,
+        first: usize,
         mut sums: [[S::V; NV]; MR],
     ) {
         // SAFETY: the caller guarantees a place with room for `columns` elements for each of the `MR` rows, `columns`
@@ -323,24 +333,32 @@ impl Target for Pixels<'_> {
                     *v = S::relu(*v);
                 }
             }
-            for (row, place) in sums.iter().zip(self.places) {
+            for (row, place) in sums.iter().zip(&self.places[first..]) {
                 let pixel = self.output.add(*place);
-                for (j, v) in row.iter().enumerate() {
-                    if self.bf16 {
-                        let width = if j + 1 < NV { S::LANES } else { last };
-                        A::Round::store(pixel.cast::<u16>().add(j * S::LANES), *v, width);
-                    } else if j + 1 < NV || last == S::LANES {
-                        S::store(pixel.add(j * S::LANES), *v);
+                let mut j = 0;
+                while j < NV {
+                    let full = j + 1 < NV || last == S::LANES;
+                    let pair = j + 2 < NV || j + 2 == NV && last == S::LANES;
+                    if self.bf16 && pair {
+                        let place = pixel.cast::<u16>().add(j * S::LANES);
+                        A::Round::store_both(place, row[j], row[j + 1]);
+                        j += 1;
+                    } else if self.bf16 {
+                        let width = if full { S::LANES } else { last };
+                        A::Round::store(pixel.cast::<u16>().add(j * S::LANES), row[j], width);
+                    } else if full {
+                        S::store(pixel.add(j * S::LANES), row[j]);
                     } else {
-                        S::store_first(pixel.add(j * S::LANES), *v, last);
+                        S::store_first(pixel.add(j * S::LANES), row[j], last);
                     }
+                    j += 1;
                 }
             }
         }
     }
 }
 
-/// Picks the body with the right number of rows and registers.
+/// Picks the body with the right number of registers.
 #[inline(always)]
 fn any_size<S: Simd, A: MultiplyAdd<S>>(tile: &Tile<'_>, target: &impl Target) {
     match tile.vectors {
@@ -352,18 +370,29 @@ fn any_size<S: Simd, A: MultiplyAdd<S>>(tile: &Tile<'_>, target: &impl Target) {
     }
 }
 
+/// Cuts the rows into tiles and picks the body with the right number of them for each.
 #[inline(always)]
 fn any_rows<S: Simd, A: MultiplyAdd<S>, const NV: usize>(tile: &Tile<'_>, target: &impl Target) {
+    let parts = tile.rows.div_ceil(S::MR[NV - 1]).max(1);
+    let (each, larger) = (tile.rows / parts, tile.rows % parts);
+    let mut first = 0;
     macro_rules! rows {
-        ($($rows:literal)*) => {
-            match tile.rows {
-                // SAFETY: the caller of `compute` guarantees the operands; the shell around us has the instruction set.
-                $($rows if $rows <= S::MR[NV - 1] => unsafe { body::<S, A, $rows, NV>(tile, target) },)*
+        ($many:ident: $($rows:literal)*) => {
+            match $many {
+                $($rows if $rows <= S::MR[NV - 1] => {
+                    // SAFETY: the caller of `compute` guarantees the operands; the shell around us has the instruction
+                    // set.
+                    unsafe { body::<S, A, $rows, NV>(tile, first, target) }
+                })*
                 n => unreachable!("a tile of {n} rows"),
             }
         };
     }
-    rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    for part in 0..parts {
+        let many = each + usize::from(part < larger);
+        rows!(many: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        first += many;
+    }
 }
 
 /// # Safety
@@ -371,13 +400,14 @@ fn any_rows<S: Simd, A: MultiplyAdd<S>, const NV: usize>(tile: &Tile<'_>, target
 #[inline(always)]
 unsafe fn body<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
     tile: &Tile<'_>,
+    first: usize,
     target: &impl Target,
 ) {
     // SAFETY: every pointer below is one that the formula names, which `Tile`'s maker guarantees.
     unsafe {
-        let mut sums = target.start::<S, MR, NV>();
+        let mut sums = target.start::<S, MR, NV>(first);
         for (t, &tap) in tile.taps.iter().enumerate() {
-            let mut a = tile.a.add(tap);
+            let mut a = tile.a.add(tap + first * tile.a_row);
             let mut b = tile.b.add(t * tile.b_tap);
             for _ in 0..tile.k {
                 let mut operand = [S::zero(); NV];
@@ -394,6 +424,6 @@ unsafe fn body<S: Simd, A: MultiplyAdd<S>, const MR: usize, const NV: usize>(
                 b = b.add(tile.b_k);
             }
         }
-        target.finish::<S, A, MR, NV>(sums);
+        target.finish::<S, A, MR, NV>(first, sums);
     }
 }

@@ -261,33 +261,27 @@ impl Work<'_> {
             + self.pitch;
         assert!(last <= runs.right.len());
         for (column, vectors) in shape.panels(self.gradient.c_out) {
-            let mr = shape.mr(vectors);
-            for row in (0..rows).step_by(mr) {
-                // SAFETY: the assertions bound the last element read of both factors over all rows and columns; the
-                // tile's rows and columns lie in `partial`, which is borrowed mutably.
-                unsafe {
-                    tile::compute(
-                        self.isa,
-                        &Tile {
-                            a: runs.left.as_ptr().add(row),
-                            a_row: 1,
-                            a_k: runs.left_pitch,
-                            taps: runs.left_starts,
-                            b: runs.right.as_ptr().add(column),
-                            b_tap: runs.right_distance,
-                            b_k: runs.right_pitch,
-                            k: runs.pixels,
-                            rows: mr.min(rows - row),
-                            vectors,
-                        },
-                        &Product {
-                            start: partial.as_mut_ptr().add(row * self.pitch + column),
-                            row: self.pitch,
-                            accumulate: true,
-                        },
-                    );
-                }
-            }
+            let tile = Tile {
+                a: runs.left.as_ptr(),
+                a_row: 1,
+                a_k: runs.left_pitch,
+                taps: runs.left_starts,
+                // SAFETY: `column` lies in the first pixel's row, as asserted.
+                b: unsafe { runs.right.as_ptr().add(column) },
+                b_tap: runs.right_distance,
+                b_k: runs.right_pitch,
+                k: runs.pixels,
+                rows,
+                vectors,
+            };
+            let product = Product {
+                start: partial[column..].as_mut_ptr(),
+                row: self.pitch,
+                accumulate: true,
+            };
+            // SAFETY: the assertions bound the last element read of both factors over all rows and columns; the tile's rows
+            // and columns lie in `partial`, which is borrowed mutably.
+            unsafe { tile::compute(self.isa, &tile, &product) };
         }
     }
 

@@ -11,7 +11,7 @@
 //! F(4×4, 3×3) needs 36 instead of 144 multiplications for 16 outputs, F(4×4×4, 3×3×3) 216 instead of 1,728 for 64.
 //!
 //! # Numerics
-//! f32, but for [`Tiles::TwoBf16`]; the transforms' larger constants cost some of the last bits (docs/numerics.md). A
+//! f32, but for the [`Tiles`] named after bf16; the transforms' larger constants cost some of the last bits (docs/numerics.md). A
 //! tile's result depends on its place in the sample alone, so results have the same bits at any thread count and in any
 //! batch.
 //!
@@ -148,14 +148,14 @@ impl Winograd<'_> {
             Transform::Identity => ("conv3x3", String::new()),
             depth => ("conv3x3x3", format!("{}x", depth.tile())),
         };
-        let plane = axes[1].tile();
+        let [high, wide] = [axes[1].tile(), axes[2].tile()];
         let isa = self.weights.isa().name();
         let (dtype, load) = match self.numbers() {
             Numbers::F32 => ("f32", ""),
             Numbers::Widened => ("f32", "bf16+"),
             Numbers::Bf16 => ("bf16", ""),
         };
-        format!("{op}.forward.{dtype}.winograd{tile}{plane}x{plane}.{load}store.{isa}")
+        format!("{op}.forward.{dtype}.winograd{tile}{high}x{wide}.{load}store.{isa}")
     }
 }
 
@@ -210,7 +210,7 @@ impl Pass<'_> {
                 std::slice::from_raw_parts_mut(places.as_mut_ptr().cast(), places.len())
             };
             for (pixels, tile) in pixels.chunks_exact_mut(points).zip(tiles.clone()) {
-                self.patch(tile, pixels);
+                self.patch(self.place(tile), pixels);
             }
             let mut depth = 0;
             for step in steps {
@@ -230,7 +230,7 @@ impl Pass<'_> {
                         };
                         // SAFETY: `patch` gives places with `c_in` elements; a row has whole registers, as 16 is a
                         // multiple of every register's lanes.
-                        unsafe { transform::input(w.isa(), axes[1], &patch) };
+                        unsafe { transform::input(w.isa(), [axes[1], axes[2]], &patch) };
                     }
                     for point in 0..step.mix.depths() * plane {
                         let product = (depth * plane + point) * product_pitch;
@@ -243,8 +243,9 @@ impl Pass<'_> {
                 }
                 depth += step.mix.depths();
             }
+            let mut pixels = [ptr::null_mut(); MAX_OUTPUTS];
             for (i, tile) in tiles.clone().enumerate() {
-                let pixels = self.outputs(tile);
+                self.outputs(self.place(tile), &mut pixels);
                 let tile = Output {
                     product: products[i * width..].as_ptr(),
                     pitch: product_pitch,
@@ -256,7 +257,7 @@ impl Pass<'_> {
                 };
                 // SAFETY: a product's row has whole registers; `outputs` gives null or places with room for `c_out`, and
                 // every tile belongs to one group, each to one task.
-                unsafe { transform::output(w.isa(), axes[1], &tile) };
+                unsafe { transform::output(w.isa(), [axes[1], axes[2]], &tile) };
             }
         });
     }
@@ -265,19 +266,24 @@ impl Pass<'_> {
     fn place(&self, tile: usize) -> [usize; 4] {
         let axes = self.winograd.weights.axes();
         let [td, th, tw] = self.tiles;
+        let (row, x) = (tile / tw, tile % tw);
+        let (plane, y) = (row / th, row % th);
+        let (n, z) = match td {
+            1 => (plane, 0),
+            _ => (plane / td, plane % td),
+        };
         [
-            tile / (td * th * tw),
-            tile / (th * tw) % td * axes[0].tile(),
-            tile / tw % th * axes[1].tile(),
-            tile % tw * axes[2].tile(),
+            n,
+            z * axes[0].tile(),
+            y * axes[1].tile(),
+            x * axes[2].tile(),
         ]
     }
 
     /// Where the pixels of a tile's patch lie; those outside the map are left alone.
-    fn patch(&self, tile: usize, pixels: &mut [*const f32]) {
+    fn patch(&self, [n, z, y, x]: [usize; 4], pixels: &mut [*const f32]) {
         let (data, input) = self.winograd.source;
         let (axes, elements) = (self.winograd.weights.axes(), self.winograd.elements());
-        let [n, z, y, x] = self.place(tile);
         let [pd, ph, pw] = axes.map(Transform::patch);
         let [depth, height, width] = input.spatial;
         for dz in 0..pd {
@@ -292,8 +298,7 @@ impl Pass<'_> {
                 // Of the patch's pixels, those from column `x − 1` on that lie in the map.
                 let first = usize::from(x == 0);
                 let many = pw.min(width + 1 - x) - first;
-                let row = input.row((n * depth + z) * height + y);
-                let row = &data[row + (x + first - 1) * input.stride..];
+                let row = &data[input.place([n, z, y, x + first - 1])..];
                 let row = row[..(many - 1) * input.stride + elements].as_ptr();
                 let place = (dz * ph + dy) * pw + first;
                 for (i, pixel) in pixels[place..place + many].iter_mut().enumerate() {
@@ -304,22 +309,27 @@ impl Pass<'_> {
     }
 
     /// Where the pixels of an output tile go; null for those outside the map.
-    fn outputs(&self, tile: usize) -> [*mut f32; MAX_OUTPUTS] {
+    fn outputs(&self, [n, z, y, x]: [usize; 4], pixels: &mut [*mut f32; MAX_OUTPUTS]) {
         let raster = self.raster;
         let w = self.winograd.weights;
-        let [n, z, y, x] = self.place(tile);
-        let mut pixels = [ptr::null_mut(); MAX_OUTPUTS];
-        let [md, mh, mw] = w.axes().map(Transform::tile);
+        let sizes = w.axes().map(Transform::tile);
+        let [md, mh, mw] = sizes;
         let [depth, height, width] = raster.spatial;
-        for dz in 0..md.min(depth - z) {
-            for dy in 0..mh.min(height - y) {
-                let row = raster.row((n * depth + z + dz) * height + y + dy);
-                for dx in 0..mw.min(width - x) {
-                    let place = row + (x + dx) * raster.stride;
-                    pixels[(dz * mh + dy) * mw + dx] = self.output.pointer(place, w.c_out());
+        let inside = [md.min(depth - z), mh.min(height - y), mw.min(width - x)];
+        if inside != sizes {
+            pixels[..md * mh * mw].fill(ptr::null_mut());
+        }
+        let [deep, high, wide] = inside;
+        let pitch = raster.stride;
+        for dz in 0..deep {
+            for dy in 0..high {
+                let row = raster.place([n, z + dz, y + dy, x]);
+                let first = self.output.pointer(row, (wide - 1) * pitch + w.c_out());
+                let at = (dz * mh + dy) * mw;
+                for (dx, pixel) in pixels[at..at + wide].iter_mut().enumerate() {
+                    *pixel = first.wrapping_add(dx * pitch);
                 }
             }
         }
-        pixels
     }
 }

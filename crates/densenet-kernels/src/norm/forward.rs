@@ -96,6 +96,28 @@ fn rows_of_kind<S: Simd, R: Round<S>, const AFFINE: bool, const BF16: bool>(
             (x, output[row * pitch..][..len].as_mut_ptr())
         });
         let mut c = 0;
+        while BF16 && c + 2 * S::LANES <= n {
+            // SAFETY: as below.
+            unsafe {
+                let (mut a, mut b) = ([S::zero(); 2], [S::zero(); 2]);
+                if AFFINE {
+                    for i in 0..2 {
+                        a[i] = S::load(scale.as_ptr().add(c + i * S::LANES));
+                        b[i] = S::load(shift.as_ptr().add(c + i * S::LANES));
+                    }
+                }
+                for (x, y) in pair {
+                    let mut v = [S::load(x.add(c)), S::load(x.add(c + S::LANES))];
+                    if AFFINE {
+                        for i in 0..2 {
+                            v[i] = S::relu(S::fma(a[i], v[i], b[i]));
+                        }
+                    }
+                    R::store_both(y.cast::<u16>().add(c), v[0], v[1]);
+                }
+            }
+            c += 2 * S::LANES;
+        }
         while c < n {
             let many = S::LANES.min(n - c);
             // SAFETY: the pixels, the affine map and the rows hold `n` elements, as sliced and asserted above; the shell

@@ -18,7 +18,7 @@
 use std::ops::Range;
 
 use super::{
-    CHUNK, Normal, Places, evenly,
+    CHUNK, Normal, Places,
     masked::{Masked, fetch_gradient, store_masked},
     normalise, prefetch,
 };
@@ -28,7 +28,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     norm::{self, Affine, Combination, Statistics},
-    parallel::{Shared, border, for_each, with_scratch},
+    parallel::{Shared, border, evenly, for_each, with_scratch},
     simd::{Simd, load_some, store_some},
     tile::{self, MAX_TILE, Product, Tile, TileShape},
 };

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::{CHUNK, Normal, Places, evenly, normalise, prefetch};
+use super::{CHUNK, Normal, Places, normalise, prefetch};
 use crate::{
     KernelError, Panels, Raster,
     conv::scratch_pitch,
     error::{at_least, exactly},
     isa::dispatch,
     norm::{self, Affine},
-    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
+    parallel::{MAX_TASKS, Shared, border, evenly, for_each, with_scratch},
     simd::Simd,
     tile::{self, Pixels, Tile},
 };

@@ -111,17 +111,17 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn pairs(low: __m512, high: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let [low, high] = [rounded(low), rounded(high)];
+            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: __m512, n: usize) {
         // SAFETY: the caller has AVX-512; masked elements are not touched.
-        unsafe {
-            let bits = _mm512_castps_si512(v);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0));
-            store_halves(p, _mm512_cvtepi32_epi16(rounded), n);
-        }
+        unsafe { store_halves(p, _mm512_cvtepi32_epi16(rounded(v)), n) }
     }
     #[inline(always)]
     unsafe fn set(x: f32) -> __m512 {
@@ -167,6 +167,54 @@ impl Avx512 {
         unsafe {
             store_halves(p, std::mem::transmute::<__m256bh, __m256i>(rounded), n);
         }
+    }
+
+    /// Both rounded by one instruction, one behind the other.
+    ///
+    /// # Safety
+    /// The processor has AVX512_BF16; 32 elements from `p` are writable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(crate) unsafe fn store_both_native(p: *mut u16, first: __m512, second: __m512) {
+        let rounded = _mm512_cvtne2ps_pbh(second, first);
+        // SAFETY: both are 64 bytes of plain data; the caller says they are writable.
+        unsafe { _mm512_storeu_si512(p.cast(), std::mem::transmute::<__m512bh, __m512i>(rounded)) }
+    }
+
+    /// [`Simd::pairs`] by the processor's rounding.
+    ///
+    /// # Safety
+    /// The processor has AVX512_BF16.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(crate) unsafe fn pairs_native(low: __m512, high: __m512) -> __m512 {
+        // All low halves, then all high ones.
+        let both = _mm512_cvtne2ps_pbh(high, low);
+        // SAFETY: both are 64 bytes of plain data.
+        let both = unsafe { std::mem::transmute::<__m512bh, __m512i>(both) };
+        // Word 2i takes word i, word 2i + 1 word i + 16: each lane's number beside itself.
+        let turns = _mm512_setr_epi32(
+            0x10_0000, 0x11_0001, 0x12_0002, 0x13_0003, 0x14_0004, 0x15_0005, 0x16_0006, 0x17_0007,
+            0x18_0008, 0x19_0009, 0x1a_000a, 0x1b_000b, 0x1c_000c, 0x1d_000d, 0x1e_000e, 0x1f_000f,
+        );
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both))
+    }
+}
+
+/// The nearest bf16, ties to even, each in the lower half of its lane.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    // SAFETY: as ours.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0))
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
     norm::{self, Affine, Statistics},
-    parallel::{MAX_TASKS, Shared, border, for_each, with_scratch},
-    pointwise::{Written, add_powers, evenly},
+    parallel::{MAX_TASKS, Shared, border, evenly, for_each, with_scratch},
+    pointwise::{Written, add_powers},
 };
 use store::{Fetch, Output, fetch_outputs, store_tile};
 pub use weights::FusedWeights;

@@ -25,8 +25,7 @@ use crate::{
     error::{at_least, exactly},
     isa::dispatch,
     norm::Affine,
-    parallel::{Shared, border, for_each, with_scratch},
-    pointwise::evenly,
+    parallel::{Shared, border, evenly, for_each, with_scratch},
     simd::{Simd, load_some},
     tile::{self, Product, Tile, TileShape},
 };
@@ -241,30 +240,28 @@ impl Pass<'_> {
                     }
                 }
                 for point in 0..plane {
-                    for rows in evenly(0..c_out, self.shape.mr(vectors)) {
-                        let tile = Tile {
-                            a: grads[point * point_g + rows.start..].as_ptr(),
-                            a_row: 1,
-                            a_k: pitch_g,
-                            taps: &[0],
-                            b: patches[point * point_d..].as_ptr(),
-                            b_tap: 0,
-                            b_k: width,
-                            k: count,
-                            rows: rows.len(),
-                            vectors,
-                        };
-                        let place = self.place(split, depth, point) + rows.start * self.pitch;
-                        let len = (rows.len() - 1) * self.pitch + width;
-                        let product = Product {
-                            start: self.sums.pointer(place + start, len),
-                            row: self.pitch,
-                            accumulate: !first,
-                        };
-                        // SAFETY: `count ≤ together` rows of both factors were written, whole registers of the patches;
-                        // these columns of this split and depth belong to this task, and `pointer` checked the last.
-                        unsafe { tile::compute(self.isa, &tile, &product) };
-                    }
+                    let tile = Tile {
+                        a: grads[point * point_g..].as_ptr(),
+                        a_row: 1,
+                        a_k: pitch_g,
+                        taps: &[0],
+                        b: patches[point * point_d..].as_ptr(),
+                        b_tap: 0,
+                        b_k: width,
+                        k: count,
+                        rows: c_out,
+                        vectors,
+                    };
+                    let place = self.place(split, depth, point);
+                    let len = (c_out - 1) * self.pitch + width;
+                    let product = Product {
+                        start: self.sums.pointer(place + start, len),
+                        row: self.pitch,
+                        accumulate: !first,
+                    };
+                    // SAFETY: `count ≤ together` rows of both factors were written, whole registers of the patches; these
+                    // columns of this split and depth belong to this task, and `pointer` checked the last.
+                    unsafe { tile::compute(self.isa, &tile, &product) };
                 }
                 first = false;
             }

@@ -37,32 +37,29 @@ impl Weight<'_> {
         for (start, vectors) in self.shape.panels(self.columns) {
             let columns = vectors * self.shape.lanes;
             let panel = &self.data[start * all..][part.start * columns..part.end * columns];
-            let mr = self.shape.mr(vectors);
-            for first in (0..count).step_by(mr) {
-                let tile = Tile {
-                    a: rows[first * step..].as_ptr(),
-                    a_row: step,
-                    a_k: 1,
-                    taps: &[0],
-                    b: panel.as_ptr(),
-                    b_tap: 0,
-                    b_k: columns,
-                    k,
-                    rows: mr.min(count - first),
-                    vectors,
-                };
-                let target = Product {
-                    start: product[first * width + start..].as_mut_ptr(),
-                    row: width,
-                    accumulate: part.start > 0,
-                };
-                // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count`
-                // rows of all panels' registers.
-                unsafe {
-                    match self.element {
-                        Element::F32 => tile::compute(self.isa, &tile, &target),
-                        Element::Bf16Pair => tile::compute_bf16(self.isa, &tile, &target),
-                    }
+            let tile = Tile {
+                a: rows.as_ptr(),
+                a_row: step,
+                a_k: 1,
+                taps: &[0],
+                b: panel.as_ptr(),
+                b_tap: 0,
+                b_k: columns,
+                k,
+                rows: count,
+                vectors,
+            };
+            let target = Product {
+                start: product[start..].as_mut_ptr(),
+                row: width,
+                accumulate: part.start > 0,
+            };
+            // SAFETY: `rows` holds `count` rows (asserted), the panel `k` rows of its registers, `product` `count` rows of
+            // all panels' registers.
+            unsafe {
+                match self.element {
+                    Element::F32 => tile::compute(self.isa, &tile, &target),
+                    Element::Bf16Pair => tile::compute_bf16(self.isa, &tile, &target),
                 }
             }
         }

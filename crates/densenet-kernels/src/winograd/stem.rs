@@ -386,7 +386,7 @@ impl<'a> Pass<'a> {
                 };
                 // SAFETY: `patch` gives places with `needed` elements; a row has whole registers, as 16 is a multiple of
                 // every register's lanes.
-                unsafe { transform::input(w.isa, Transform::F3, &patch) };
+                unsafe { transform::input(w.isa, [Transform::F3; 2], &patch) };
             }
             for first in (0..depths).step_by(ROWS) {
                 let many = match depths {
@@ -444,7 +444,7 @@ impl<'a> Pass<'a> {
                     };
                     // SAFETY: a product's row has whole registers; `outputs` gives null or places with room for `c_out`,
                     // and every tile belongs to one group, each to one task.
-                    unsafe { transform::output(w.isa, Transform::F3, &tile) };
+                    unsafe { transform::output(w.isa, [Transform::F3; 2], &tile) };
                 }
                 if let Some([sum, square]) = &mut sums {
                     let rows = Written {

@@ -1,6 +1,7 @@
 //! The 1-D transforms: Bᵀ of patches, G of kernels, Aᵀ of products.
 
 mod outputs;
+mod pairs;
 mod patch;
 
 pub(super) use outputs::{Output, output, output_axis};

@@ -25,11 +25,27 @@ pub enum Tiles {
     /// F(4×4) and F(4×4×4): 4 and 8 times fewer.
     Four,
     /// F(2×2) and F(2×2×2) of a bf16 map, multiplied in bf16: as few as [`Tiles::Two`], at twice the rate. The transforms
-    /// are computed in f32 and rounded, which strays 5/3 (2-D) and 2.2 times (3-D) as far as a direct convolution in bf16.
+    /// are computed in f32 and rounded, which strays 1.7 times (2-D) and 2.1 times (3-D) as far as a direct convolution in
+    /// bf16.
     TwoBf16,
+    /// F(2×4) and F(2×2×4), the same way: a quarter fewer. Strays 2.6 and 3.4 times as far.
+    WideBf16,
+    /// F(2×4×4), the same way, of volumes alone: 0.56 of [`Tiles::TwoBf16`]'s. Strays 5.7 times as far, in a volume's first
+    /// blocks; an image, which has no third axis of tiles of 2, would stray as far for less.
+    TwoFourBf16,
 }
 
 impl Tiles {
+    /// Every kind.
+    pub const ALL: [Tiles; 6] = [
+        Tiles::Four,
+        Tiles::TwoFour,
+        Tiles::Two,
+        Tiles::TwoBf16,
+        Tiles::WideBf16,
+        Tiles::TwoFourBf16,
+    ];
+
     /// The transforms along depth, height and width.
     pub(super) fn axes(self, window: &Window) -> [Transform; 3] {
         let depth = match (window.kernel[0], self) {
@@ -37,17 +53,37 @@ impl Tiles {
             (3, _) => Transform::F2,
             _ => Transform::Identity,
         };
-        let plane = match self {
-            Tiles::Two | Tiles::TwoBf16 => Transform::F2,
-            Tiles::TwoFour | Tiles::Four => Transform::F4,
+        let (height, width) = match self {
+            Tiles::Two | Tiles::TwoBf16 => (Transform::F2, Transform::F2),
+            Tiles::WideBf16 => (Transform::F2, Transform::F4),
+            Tiles::TwoFour | Tiles::Four | Tiles::TwoFourBf16 => (Transform::F4, Transform::F4),
         };
-        [depth, plane, plane]
+        [depth, height, width]
     }
 
     fn element(self) -> Element {
         match self {
-            Tiles::TwoBf16 => Element::Bf16Pair,
-            _ => Element::F32,
+            Tiles::TwoBf16 | Tiles::WideBf16 | Tiles::TwoFourBf16 => Element::Bf16Pair,
+            Tiles::Two | Tiles::TwoFour | Tiles::Four => Element::F32,
+        }
+    }
+
+    /// Whether these are meant for a convolution of this window, on a map of bf16 or not.
+    fn suit(self, window: &Window, bf16: bool) -> bool {
+        match self {
+            Tiles::Two | Tiles::TwoFour | Tiles::Four => true,
+            Tiles::TwoBf16 | Tiles::WideBf16 => bf16,
+            Tiles::TwoFourBf16 => bf16 && window.kernel[0] == 3,
+        }
+    }
+
+    /// What a tile's pixel costs, in tenths of a product in f32: its product, and its share of both transforms.
+    fn cost(self) -> usize {
+        match self {
+            Tiles::Two | Tiles::TwoFour | Tiles::Four => 14,
+            Tiles::TwoBf16 => 9,
+            Tiles::WideBf16 => 10,
+            Tiles::TwoFourBf16 => 11,
         }
     }
 }
@@ -85,8 +121,7 @@ impl WinogradWeights {
     /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.4 of a product in f32; to
     /// fetch a weight from memory once takes as long as 24 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 20 GB/s),
     /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. On a map of bf16
-    /// (`bf16`) direct convolutions and [`Tiles::TwoBf16`] multiply and fetch at half the cost; larger tiles are f32 there
-    /// too, as their transforms would lose more bits than bf16 has.
+    /// (`bf16`) direct convolutions and tiles in bf16 multiply and fetch at half the cost.
     pub fn choose(window: &Window, spatial: [usize; 3], bf16: bool) -> Option<Tiles> {
         if !Self::fits(window) {
             return None;
@@ -100,12 +135,11 @@ impl WinogradWeights {
                 .map(|a| spatial[a].div_ceil(axes[a].tile()))
                 .product();
             let points: usize = axes.iter().map(|a| a.patch()).product();
-            let values = tiles.element().values();
-            count * points * (10 / values + 4) / 10 + fetch(points) / values
+            count * points * tiles.cost() / 10 + fetch(points) / tiles.element().values()
         };
-        let best = [Tiles::Four, Tiles::TwoFour, Tiles::Two, Tiles::TwoBf16]
+        let best = Tiles::ALL
             .into_iter()
-            .filter(|tiles| bf16 || tiles.element() == Element::F32)
+            .filter(|tiles| tiles.suit(window, bf16))
             .min_by_key(|t| cost(*t));
         best.filter(|tiles| cost(*tiles) < direct)
     }

@@ -227,7 +227,7 @@ pub(super) struct SpatialWeights {
     /// Rounded to bf16, from the first run on whose maps ask for it.
     bf16: OnceLock<Panels>,
     /// Transformed for each kind of tiles, from the first run on whose maps ask for it.
-    tiles: [OnceLock<WinogradWeights>; 4],
+    tiles: [OnceLock<WinogradWeights>; Tiles::ALL.len()],
 }
 
 /// How a 3×3 or 3×3×3 convolution is computed.

@@ -18,8 +18,7 @@ use crate::{
     Isa, KernelError, Raster,
     error::{at_least, exactly},
     isa::dispatch,
-    parallel::{Shared, border, for_each, with_scratch},
-    pointwise::evenly,
+    parallel::{Shared, border, evenly, for_each, with_scratch},
     simd::{Simd, load_some},
     tile::{self, Product, Tile, TileShape},
     winograd::transform::{
@@ -175,7 +174,7 @@ impl Pass<'_> {
                     };
                     // SAFETY: every pixel has `needed` elements; a row has whole registers, as 16 is a multiple of every
                     // register's lanes.
-                    unsafe { transform::input(self.isa, Transform::F3, &patch) };
+                    unsafe { transform::input(self.isa, [Transform::F3; 2], &patch) };
                 }
                 for part in evenly(0..depths, ROWS) {
                     // From one row to the next: the next tile, or the next depth of the same.
@@ -221,27 +220,25 @@ impl Pass<'_> {
         assert!(patch.len() >= (count - 1) * step + rows);
         assert!(grad.len() >= count * width && sums.len() >= rows * width);
         for (column, vectors) in self.shape.panels(self.gradient.c_out) {
-            for part in evenly(0..rows, self.shape.mr(vectors)) {
-                let tile = Tile {
-                    a: patch[part.start..].as_ptr(),
-                    a_row: 1,
-                    a_k: step,
-                    taps: &[0],
-                    b: grad[column..].as_ptr(),
-                    b_tap: 0,
-                    b_k: width,
-                    k: count,
-                    rows: part.len(),
-                    vectors,
-                };
-                let product = Product {
-                    start: sums[part.start * width + column..].as_mut_ptr(),
-                    row: width,
-                    accumulate,
-                };
-                // SAFETY: the assertions bound both factors and the sums; panels are whole registers of the width.
-                unsafe { tile::compute(self.isa, &tile, &product) };
-            }
+            let tile = Tile {
+                a: patch.as_ptr(),
+                a_row: 1,
+                a_k: step,
+                taps: &[0],
+                b: grad[column..].as_ptr(),
+                b_tap: 0,
+                b_k: width,
+                k: count,
+                rows,
+                vectors,
+            };
+            let product = Product {
+                start: sums[column..].as_mut_ptr(),
+                row: width,
+                accumulate,
+            };
+            // SAFETY: the assertions bound both factors and the sums; panels are whole registers of the width.
+            unsafe { tile::compute(self.isa, &tile, &product) };
         }
     }
 

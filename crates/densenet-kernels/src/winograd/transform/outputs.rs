@@ -28,85 +28,93 @@ pub(in crate::winograd) struct Output<'a> {
 /// # Safety
 /// Every pixel of the product has `channels` elements rounded up to whole registers, every output that is not null room
 /// for `channels`.
-pub(in crate::winograd) unsafe fn output(isa: crate::Isa, plane: Transform, tile: &Output<'_>) {
-    dispatch!(fn f2(tile: &Output<'_>) = output_body_f2);
-    dispatch!(fn f3(tile: &Output<'_>) = output_body_f3);
-    dispatch!(fn f4(tile: &Output<'_>) = output_body_f4);
+pub(in crate::winograd) unsafe fn output(
+    isa: crate::Isa,
+    plane: [Transform; 2],
+    tile: &Output<'_>,
+) {
+    dispatch!(fn f2(tile: &Output<'_>) = f2_body);
+    dispatch!(fn f2x4(tile: &Output<'_>) = f2x4_body);
+    dispatch!(fn f3(tile: &Output<'_>) = f3_body);
+    dispatch!(fn f4(tile: &Output<'_>) = f4_body);
     match plane {
-        Transform::F2 => f2(isa, tile),
-        Transform::F3 => f3(isa, tile),
+        [Transform::F2, Transform::F2] => f2(isa, tile),
+        [Transform::F2, _] => f2x4(isa, tile),
+        [Transform::F3, _] => f3(isa, tile),
         _ => f4(isa, tile),
     }
 }
 
-#[inline(always)]
-fn output_body_f2<S: Simd>(tile: &Output<'_>) {
-    // SAFETY: the caller of `output` guarantees the operands; the shell around us has the instruction set.
-    unsafe { output_body::<S, 4, 2>(tile) }
+macro_rules! bodies {
+    ($($name:ident: [$($size:literal),*];)*) => {
+        $(#[inline(always)]
+        fn $name<S: Simd>(tile: &Output<'_>) {
+            // SAFETY: the caller of `output` guarantees the operands; the shell around us has the instruction set.
+            unsafe { body::<S, $($size),*>(tile) }
+        })*
+    };
 }
 
-#[inline(always)]
-fn output_body_f3<S: Simd>(tile: &Output<'_>) {
-    // SAFETY: as above.
-    unsafe { output_body::<S, 6, 3>(tile) }
-}
-
-#[inline(always)]
-fn output_body_f4<S: Simd>(tile: &Output<'_>) {
-    // SAFETY: as above.
-    unsafe { output_body::<S, 6, 4>(tile) }
+// Pixels of the product along height and width, then of the outputs.
+bodies! {
+    f2_body: [4, 4, 2, 2];
+    f2x4_body: [4, 6, 2, 4];
+    f3_body: [6, 6, 3, 3];
+    f4_body: [6, 6, 4, 4];
 }
 
 /// # Safety
 /// As [`output`].
 #[inline(always)]
-unsafe fn output_body<S: Simd, const P: usize, const M: usize>(tile: &Output<'_>) {
+unsafe fn body<S: Simd, const PY: usize, const PX: usize, const MY: usize, const MX: usize>(
+    tile: &Output<'_>,
+) {
     // SAFETY: the caller guarantees whole registers behind every pixel of the product and room behind every output.
     unsafe {
         let mut c = 0;
         // Aᵀ along the depth: up to four planes.
-        let mut deep = MaybeUninit::<[[[S::V; P]; P]; 4]>::uninit();
+        let mut deep = MaybeUninit::<[[[S::V; PX]; PY]; 4]>::uninit();
         let deep = deep.as_mut_ptr().cast::<S::V>();
         while c < tile.channels {
             let many = S::LANES.min(tile.channels - c);
             let place = |i: usize| tile.product.add(i * tile.pitch + c);
-            let at = |depth: usize, i: usize| S::load(place(depth * P * P + i));
-            for i in 0..P * P {
+            let at = |depth: usize, i: usize| S::load(place(depth * PY * PX + i));
+            for i in 0..PY * PX {
                 match tile.deep {
                     Transform::Identity => break,
                     Transform::F2 => {
                         let m = [at(0, i), at(1, i), at(2, i), at(3, i)];
                         let y = output_axis::<S, 4, 2>(m);
-                        (0..2).for_each(|z| deep.add(z * P * P + i).write(y[z]));
+                        (0..2).for_each(|z| deep.add(z * PY * PX + i).write(y[z]));
                     }
                     Transform::F3 | Transform::F4 => {
                         let m = [at(0, i), at(1, i), at(2, i), at(3, i), at(4, i), at(5, i)];
                         let y = output_axis::<S, 6, 4>(m);
-                        (0..4).for_each(|z| deep.add(z * P * P + i).write(y[z]));
+                        (0..4).for_each(|z| deep.add(z * PY * PX + i).write(y[z]));
                     }
                 }
             }
             for z in 0..tile.deep.tile() {
-                let mut half = MaybeUninit::<[[S::V; P]; M]>::uninit();
+                let mut half = MaybeUninit::<[[S::V; PX]; MY]>::uninit();
                 let half = half.as_mut_ptr().cast::<S::V>();
-                for x in 0..P {
-                    let mut column = [S::zero(); P];
+                for x in 0..PX {
+                    let mut column = [S::zero(); PY];
                     for (y, v) in column.iter_mut().enumerate() {
                         *v = match tile.deep {
-                            Transform::Identity => at(0, y * P + x),
-                            _ => deep.add((z * P + y) * P + x).read(),
+                            Transform::Identity => at(0, y * PX + x),
+                            _ => deep.add((z * PY + y) * PX + x).read(),
                         };
                     }
-                    let column = output_axis::<S, P, M>(column);
+                    let column = output_axis::<S, PY, MY>(column);
                     for (y, v) in column.iter().enumerate() {
-                        half.add(y * P + x).write(*v);
+                        half.add(y * PX + x).write(*v);
                     }
                 }
-                for y in 0..M {
-                    let row = half.add(y * P).cast::<[S::V; P]>().read();
-                    let row = output_axis::<S, P, M>(row);
+                for y in 0..MY {
+                    let row = half.add(y * PX).cast::<[S::V; PX]>().read();
+                    let row = output_axis::<S, PX, MX>(row);
                     for (x, v) in row.iter().enumerate() {
-                        let pixel = tile.pixels[(z * M + y) * M + x];
+                        let pixel = tile.pixels[(z * MY + y) * MX + x];
                         if pixel.is_null() {
                             continue;
                         }

@@ -1,12 +1,12 @@
-//! Bᵀ d B: patches of pixels on their way into the products.
+//! Bᵀ d B: patches of pixels on their way into products of f32.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{FAR, FAR_2, NEAR, NEAR_2, Transform};
+use super::{FAR, FAR_2, NEAR, NEAR_2, Transform, pairs};
 use crate::{
     isa::dispatch,
-    simd::{InSteps, Round, Simd, load_some},
+    simd::{Simd, load_some},
 };
 
 /// A patch of one depth of the transform, or of two: where its pixels lie and where they go.
@@ -35,7 +35,7 @@ pub(in crate::winograd) enum Numbers {
     F32,
     /// bf16, two to an element, that become f32.
     Widened,
-    /// bf16, two to an element, that stay so: transformed in f32 and rounded. For F(2) alone.
+    /// bf16, two to an element, that stay so: transformed in f32 and rounded (`pairs.rs`).
     Bf16,
 }
 
@@ -104,68 +104,51 @@ impl Transform {
 /// # Safety
 /// Every pixel has `channels` readable, every place of the target room for them rounded up to whole registers. Two depths
 /// are f32.
-pub(in crate::winograd) unsafe fn input(isa: crate::Isa, plane: Transform, patch: &Input<'_>) {
+pub(in crate::winograd) unsafe fn input(isa: crate::Isa, plane: [Transform; 2], patch: &Input<'_>) {
     dispatch!(fn f2(patch: &Input<'_>) = f2_body);
     dispatch!(fn f2_widened(patch: &Input<'_>) = f2_widened_body);
-    dispatch!(fn f2_rounded(patch: &Input<'_>) = f2_rounded_body);
     dispatch!(fn f4(patch: &Input<'_>) = f4_body);
     dispatch!(fn f4_widened(patch: &Input<'_>) = f4_widened_body);
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    fn f2_native(patch: &Input<'_>) {
-        use crate::simd::{Avx512, Native};
-        // SAFETY: the caller of `input` guarantees the operands; the shell has the instruction set.
-        unsafe { body::<Avx512, Native, 4, BF16>(patch) }
-    }
-    match (plane, patch.numbers) {
+    match (plane[1], patch.numbers) {
+        // SAFETY: as ours.
+        (_, Numbers::Bf16) => unsafe { pairs::input(isa, plane, patch) },
         (Transform::F2, Numbers::F32) => f2(isa, patch),
         (Transform::F2, Numbers::Widened) => f2_widened(isa, patch),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has these features, as `has_bf16` detected.
-        (Transform::F2, Numbers::Bf16) if isa.has_bf16() => unsafe { f2_native(patch) },
-        (Transform::F2, Numbers::Bf16) => f2_rounded(isa, patch),
         (_, Numbers::F32) => f4(isa, patch),
         (_, Numbers::Widened) => f4_widened(isa, patch),
-        (_, Numbers::Bf16) => unreachable!("tiles of 4 in bf16"),
     }
 }
 
-/// [`Numbers`] as the parameter of a body.
-const F32: u8 = Numbers::F32 as u8;
-const WIDENED: u8 = Numbers::Widened as u8;
-const BF16: u8 = Numbers::Bf16 as u8;
-
 macro_rules! bodies {
-    ($($name:ident: $pixels:literal, $numbers:ident;)*) => {
+    ($($name:ident: $pixels:literal, $widened:literal;)*) => {
         $(#[inline(always)]
         fn $name<S: Simd>(patch: &Input<'_>) {
             // SAFETY: the caller of `input` guarantees the operands; the shell around us has the instruction set.
-            unsafe { body::<S, InSteps, $pixels, $numbers>(patch) }
+            unsafe { body::<S, $pixels, $widened>(patch) }
         })*
     };
 }
 
 bodies! {
-    f2_body: 4, F32;
-    f2_widened_body: 4, WIDENED;
-    f2_rounded_body: 4, BF16;
-    f4_body: 6, F32;
-    f4_widened_body: 6, WIDENED;
+    f2_body: 4, false;
+    f2_widened_body: 4, true;
+    f4_body: 6, false;
+    f4_widened_body: 6, true;
 }
 
 /// # Safety
 /// As [`input`].
 #[inline(always)]
-unsafe fn body<S: Simd, R: Round<S>, const P: usize, const N: u8>(patch: &Input<'_>) {
+unsafe fn body<S: Simd, const P: usize, const WIDENED: bool>(patch: &Input<'_>) {
     // SAFETY: as ours.
     unsafe {
         match patch.mix {
-            Mix::One => mixed::<S, R, P, N, { Mix::One as u8 }>(patch),
-            Mix::Sum => mixed::<S, R, P, N, { Mix::Sum as u8 }>(patch),
-            Mix::Difference => mixed::<S, R, P, N, { Mix::Difference as u8 }>(patch),
-            Mix::Edge => mixed::<S, R, P, N, { Mix::Edge as u8 }>(patch),
-            Mix::Near => mixed::<S, R, P, N, { Mix::Near as u8 }>(patch),
-            Mix::Far => mixed::<S, R, P, N, { Mix::Far as u8 }>(patch),
+            Mix::One => mixed::<S, P, WIDENED, { Mix::One as u8 }>(patch),
+            Mix::Sum => mixed::<S, P, WIDENED, { Mix::Sum as u8 }>(patch),
+            Mix::Difference => mixed::<S, P, WIDENED, { Mix::Difference as u8 }>(patch),
+            Mix::Edge => mixed::<S, P, WIDENED, { Mix::Edge as u8 }>(patch),
+            Mix::Near => mixed::<S, P, WIDENED, { Mix::Near as u8 }>(patch),
+            Mix::Far => mixed::<S, P, WIDENED, { Mix::Far as u8 }>(patch),
         }
     }
 }
@@ -175,9 +158,7 @@ unsafe fn body<S: Simd, R: Round<S>, const P: usize, const N: u8>(patch: &Input<
 /// # Safety
 /// As [`input`].
 #[inline(always)]
-unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8>(
-    patch: &Input<'_>,
-) {
+unsafe fn mixed<S: Simd, const P: usize, const WIDENED: bool, const MIX: u8>(patch: &Input<'_>) {
     let mix = |mix: Mix| MIX == mix as u8;
     let twins = mix(Mix::Near) || mix(Mix::Far);
     let planes: [&[*const f32]; 4] = std::array::from_fn(|i| {
@@ -196,19 +177,17 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
         while c < patch.channels.end {
             let many = S::LANES.min(patch.channels.end - c);
             // A line of the cache holds 16 channels in f32, 32 in bf16.
-            if N == F32 || c.is_multiple_of(32) {
+            if !WIDENED || c.is_multiple_of(32) {
                 for pixels in patch.ahead {
                     for pixel in pixels {
-                        S::prefetch(pixel.wrapping_add(if N == F32 { c } else { c / 2 }));
+                        S::prefetch(pixel.wrapping_add(if WIDENED { c / 2 } else { c }));
                     }
                 }
             }
-            if N != BF16 || c.is_multiple_of(32) {
-                for i in 0..P * P {
-                    S::prefetch_to_write(target.add(i * patch.pitch));
-                    if twins {
-                        S::prefetch_to_write(target.add(patch.twin + i * patch.pitch));
-                    }
+            for i in 0..P * P {
+                S::prefetch_to_write(target.add(i * patch.pitch));
+                if twins {
+                    S::prefetch_to_write(target.add(patch.twin + i * patch.pitch));
                 }
             }
             // Columns first, then rows. Not zeroed: that would be a call of its own.
@@ -221,9 +200,9 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
                 for y in 0..P {
                     let at = |plane: usize| {
                         let pixel = planes[plane][y * P + x];
-                        match N {
-                            F32 => load_some::<S>(pixel.add(c), many),
-                            _ => S::load_bf16(pixel.cast::<u16>().add(c), many),
+                        match WIDENED {
+                            false => load_some::<S>(pixel.add(c), many),
+                            true => S::load_bf16(pixel.cast::<u16>().add(c), many),
                         }
                     };
                     column[y] = if mix(Mix::One) {
@@ -258,11 +237,7 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
             for y in 0..P {
                 let row = input_axis::<S, P>(half.add(y * P).cast::<[S::V; P]>().read());
                 for (x, v) in row.iter().enumerate() {
-                    let place = target.add((y * P + x) * patch.pitch);
-                    match N {
-                        BF16 => R::store(place.cast(), *v, S::LANES),
-                        _ => S::store(place, *v),
-                    }
+                    S::store(target.add((y * P + x) * patch.pitch), *v);
                 }
             }
             if twins {
@@ -274,10 +249,7 @@ unsafe fn mixed<S: Simd, R: Round<S>, const P: usize, const N: u8, const MIX: u8
                 }
             }
             c += S::LANES;
-            target = target.add(match N {
-                BF16 => S::LANES / 2,
-                _ => S::LANES,
-            });
+            target = target.add(S::LANES);
         }
     }
 }
