@@ -1,4 +1,4 @@
-//! Engines whose ONNX readers generate code or need `protoc`: the network in their own operations, 2-D.
+//! Engines whose ONNX readers generate code or need `protoc`: the network in their own operations.
 //!
 //! It is what a careful user of such a library would write. A norm behind a convolution is part of that convolution; any
 //! other norm is one product and one sum with its ReLU. Weights and the number of layers come from PyTorch's file.
@@ -6,14 +6,14 @@
 pub mod burn;
 pub mod candle;
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{Array, Failure, Run};
 
-/// What a DenseNet is made of. Maps are `batch × channels × height × width`.
-pub trait Engine {
+/// What a DenseNet is made of. Maps are `batch × channels × height × width`, with a depth before the height in 3-D.
+trait Engine {
     /// Maps and kernels.
     type Map;
     /// A number for each channel.
@@ -27,9 +27,9 @@ pub trait Engine {
     fn relu(&self, x: Self::Map) -> Result<Self::Map, Failure>;
     /// Both, along the channels.
     fn concat(&self, old: Self::Map, new: Self::Map) -> Result<Self::Map, Failure>;
-    /// The largest of 3×3, every other one, padded by one; nothing in `x` is negative.
+    /// The largest of 3 along every extent, every other one, padded by one; nothing in `x` is negative.
     fn max_pool(&self, x: &Self::Map) -> Result<Self::Map, Failure>;
-    /// The mean of 2×2, every other one.
+    /// The mean of 2 along every extent, every other one.
     fn avg_pool(&self, x: &Self::Map) -> Result<Self::Map, Failure>;
     /// The mean of all pixels, as a map of one.
     fn mean(&self, x: &Self::Map) -> Result<Self::Map, Failure>;
@@ -37,16 +37,16 @@ pub trait Engine {
 }
 
 /// A convolution, with the norm behind it if there is one.
-pub struct Conv<E: Engine + ?Sized> {
-    pub kernel: E::Map,
-    pub bias: Option<E::Vector>,
-    pub stride: usize,
-    pub padding: usize,
+struct Conv<E: Engine + ?Sized> {
+    kernel: E::Map,
+    bias: Option<E::Vector>,
+    stride: usize,
+    padding: usize,
 }
 
-pub struct Norm<E: Engine + ?Sized> {
-    pub scale: E::Map,
-    pub shift: E::Map,
+struct Norm<E: Engine + ?Sized> {
+    scale: E::Map,
+    shift: E::Map,
 }
 
 /// A dense layer: `conv2(relu(conv1(relu(norm1(x)))))`, or without the second half.
@@ -56,31 +56,90 @@ struct Layer<E: Engine> {
     conv2: Option<Conv<E>>,
 }
 
+/// What halves the maps behind a block, before its mean.
+struct Transition<E: Engine> {
+    norm: Norm<E>,
+    conv: Conv<E>,
+}
+
+struct Block<E: Engine> {
+    layers: Vec<Layer<E>>,
+    /// The last block has none.
+    transition: Option<Transition<E>>,
+}
+
 struct Network<E: Engine> {
     engine: E,
     conv0: Conv<E>,
     /// Norm, ReLU and pooling follow the first convolution.
     large_stem: bool,
-    /// Blocks, and what follows each.
-    blocks: Vec<(Vec<Layer<E>>, Option<(Norm<E>, Conv<E>)>)>,
+    blocks: Vec<Block<E>>,
     norm5: Norm<E>,
     classifier: Conv<E>,
 }
 
 /// The network of `weights` on `engine`, answering `input`.
-pub fn network<E: Engine + 'static>(
-    engine: E,
-    weights: &str,
-    input: Array,
-) -> Result<Run, Failure> {
-    if input.shape.len() != 4 {
-        return Err("no pooling in 3-D".into());
-    }
+fn network<E: Engine + 'static>(engine: E, weights: &str, input: Array) -> Result<Run, Failure> {
     let bytes = fs::read(Path::new(weights))?;
-    let network = Network::load(engine, &File(SafeTensors::deserialize(&bytes)?))?;
+    let network = Network::load(
+        engine,
+        &File::of(&SafeTensors::deserialize(&bytes)?, &input),
+    )?;
     drop(bytes);
     let input = network.engine.map(input)?;
     Ok(Box::new(move || network.answer(&input)))
+}
+
+impl<E: Engine> Layer<E> {
+    /// `None` if the file has no such layer.
+    fn load(engine: &E, file: &File, name: &str) -> Result<Option<Self>, Failure> {
+        let [norm1, conv1, norm2, conv2] =
+            ["norm1", "conv1", "norm2", "conv2"].map(|part| format!("{name}.{part}"));
+        if !file.has(&format!("{conv1}.weight")) {
+            return Ok(None);
+        }
+        let norm1 = file.norm(engine, &norm1)?;
+        let bottleneck = file.has(&format!("{conv2}.weight"));
+        Ok(Some(if bottleneck {
+            Layer {
+                norm1,
+                conv1: file.conv(engine, &conv1, Some(&norm2), 1, 0)?,
+                conv2: Some(file.conv(engine, &conv2, None, 1, 1)?),
+            }
+        } else {
+            Layer {
+                norm1,
+                conv1: file.conv(engine, &conv1, None, 1, 1)?,
+                conv2: None,
+            }
+        }))
+    }
+}
+
+impl<E: Engine> Block<E> {
+    /// Block `number`, counted from 1; `None` if the file has no such block.
+    fn load(engine: &E, file: &File, number: usize) -> Result<Option<Self>, Failure> {
+        let mut layers = Vec::new();
+        loop {
+            let name = format!("features.denseblock{number}.denselayer{}", layers.len() + 1);
+            match Layer::load(engine, file, &name)? {
+                Some(layer) => layers.push(layer),
+                None if layers.is_empty() => return Ok(None),
+                None => break,
+            }
+        }
+        let [norm, conv] =
+            ["norm", "conv"].map(|part| format!("features.transition{number}.{part}"));
+        let transition = if file.has(&format!("{conv}.weight")) {
+            Some(Transition {
+                norm: file.norm(engine, &norm)?,
+                conv: file.conv(engine, &conv, None, 1, 0)?,
+            })
+        } else {
+            None
+        };
+        Ok(Some(Block { layers, transition }))
+    }
 }
 
 impl<E: Engine> Network<E> {
@@ -91,45 +150,14 @@ impl<E: Engine> Network<E> {
         } else {
             (None, 1, 1)
         };
-        let conv0 = file.conv(&engine, "features.conv0", norm0, stride, padding)?;
         let mut blocks = Vec::new();
-        for b in 1.. {
-            let mut layers = Vec::new();
-            for l in 1.. {
-                let layer = format!("features.denseblock{b}.denselayer{l}");
-                if !file.has(&format!("{layer}.conv1.weight")) {
-                    break;
-                }
-                let [norm1, conv1, norm2, conv2] =
-                    ["norm1", "conv1", "norm2", "conv2"].map(|part| format!("{layer}.{part}"));
-                let bottleneck = file.has(&format!("{conv2}.weight"));
-                let (folded, around) = if bottleneck {
-                    (Some(norm2.as_str()), 0)
-                } else {
-                    (None, 1)
-                };
-                let second = bottleneck.then(|| file.conv(&engine, &conv2, None, 1, 1));
-                layers.push(Layer {
-                    norm1: file.norm(&engine, &norm1)?,
-                    conv1: file.conv(&engine, &conv1, folded, 1, around)?,
-                    conv2: second.transpose()?,
-                });
-            }
-            if layers.is_empty() {
-                break;
-            }
-            let transition = format!("features.transition{b}");
-            let transition = file.has(&format!("{transition}.conv.weight")).then(|| {
-                let norm = file.norm(&engine, &format!("{transition}.norm"))?;
-                let conv = file.conv(&engine, &format!("{transition}.conv"), None, 1, 0)?;
-                Ok::<_, Failure>((norm, conv))
-            });
-            blocks.push((layers, transition.transpose()?));
+        while let Some(block) = Block::load(&engine, file, blocks.len() + 1)? {
+            blocks.push(block);
         }
         let mut kernel = file.array("classifier.weight")?;
-        kernel.shape.extend([1, 1]);
+        kernel.shape.extend(&file.pixel);
         Ok(Network {
-            conv0,
+            conv0: file.conv(&engine, "features.conv0", norm0, stride, padding)?,
             large_stem,
             blocks,
             norm5: file.norm(&engine, "features.norm5")?,
@@ -149,15 +177,15 @@ impl<E: Engine> Network<E> {
         if self.large_stem {
             x = e.max_pool(&e.relu(x)?)?;
         }
-        for (layers, transition) in &self.blocks {
-            for layer in layers {
+        for block in &self.blocks {
+            for layer in &block.layers {
                 let mut new = e.conv(&e.norm_relu(&x, &layer.norm1)?, &layer.conv1)?;
                 if let Some(conv2) = &layer.conv2 {
                     new = e.conv(&e.relu(new)?, conv2)?;
                 }
                 x = e.concat(x, new)?;
             }
-            if let Some((norm, conv)) = transition {
+            if let Some(Transition { norm, conv }) = &block.transition {
                 x = e.avg_pool(&e.conv(&e.norm_relu(&x, norm)?, conv)?)?;
             }
         }
@@ -167,15 +195,35 @@ impl<E: Engine> Network<E> {
 }
 
 /// PyTorch's tensors by torchvision's names.
-struct File<'a>(SafeTensors<'a>);
+struct File<'a> {
+    tensors: HashMap<String, TensorView<'a>>,
+    /// The extents of one pixel: a 1 for each.
+    pixel: Vec<usize>,
+}
 
-impl File<'_> {
+impl<'a> File<'a> {
+    fn of(file: &SafeTensors<'a>, input: &Array) -> Self {
+        // 3-D networks have MONAI's names.
+        let name = |name: &str| {
+            name.replace(".layers.", ".")
+                .replace("class_layers.out", "classifier")
+        };
+        File {
+            tensors: file
+                .iter()
+                .map(|(theirs, tensor)| (name(theirs), tensor))
+                .collect(),
+            pixel: input.shape.iter().skip(2).map(|_| 1).collect(),
+        }
+    }
+
     fn has(&self, name: &str) -> bool {
-        self.0.tensor(name).is_ok()
+        self.tensors.contains_key(name)
     }
 
     fn array(&self, name: &str) -> Result<Array, Failure> {
-        let tensor = self.0.tensor(name)?;
+        let tensor = self.tensors.get(name);
+        let tensor = tensor.ok_or_else(|| format!("{name}: missing"))?;
         if tensor.dtype() != Dtype::F32 {
             return Err(format!("{name}: not f32").into());
         }
@@ -207,10 +255,9 @@ impl File<'_> {
     fn norm<E: Engine>(&self, engine: &E, name: &str) -> Result<Norm<E>, Failure> {
         let (scale, shift) = self.line(name)?;
         let pixel = |data: Vec<f32>| {
-            engine.map(Array {
-                shape: vec![1, data.len(), 1, 1],
-                data,
-            })
+            let mut shape = vec![1, data.len()];
+            shape.extend(&self.pixel);
+            engine.map(Array { shape, data })
         };
         Ok(Norm {
             scale: pixel(scale)?,

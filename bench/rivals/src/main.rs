@@ -60,8 +60,8 @@ fn one(
     let mut run = match engine {
         "tract" => onnx::tract(model, input, threads)?,
         "rten" => onnx::rten(model, input)?,
-        "candle" => built::network(built::candle::Candle, weights, input)?,
-        "burn" => built::network(built::burn::Burn::default(), weights, input)?,
+        "candle" => built::candle::network(weights, input)?,
+        "burn" => built::burn::network(weights, input)?,
         other => return Err(format!("{other}: not built in").into()),
     };
     let loaded = serve::resident("VmRSS:");

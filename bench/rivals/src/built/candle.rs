@@ -3,9 +3,17 @@
 use candle_core::{Device, Tensor};
 
 use super::{Conv, Engine, Norm};
-use crate::{Array, Failure};
+use crate::{Array, Failure, Run};
 
-pub struct Candle;
+/// The network of `weights`, which has to be 2-D.
+pub fn network(weights: &str, input: Array) -> Result<Run, Failure> {
+    if input.shape.len() != 4 {
+        return Err("no convolution in 3-D".into());
+    }
+    super::network(Candle, weights, input)
+}
+
+struct Candle;
 
 impl Engine for Candle {
     type Map = Tensor;
