@@ -23,6 +23,8 @@ PROMISES = {
     "ONNX Runtime": "a copy that finds no AVX-512 (it has no switch)",
     "tract": "a copy that finds no AVX-512",
     "rten": "a copy that finds no AVX-512",
+    "candle": "a copy that finds no AVX-512",
+    "burn": "a copy that finds no AVX-512",
 }
 
 

@@ -33,6 +33,8 @@ OTHERS = [
     Engine("OpenVINO", "f32", "workers.open_vino", avx2=OPENVINO_AVX2),
     Engine("tract", "f32"),
     Engine("rten", "f32"),
+    Engine("candle", "f32"),
+    Engine("burn", "f32"),
 ]
 BF16 = [
     pytorch("PyTorch bf16", "bf16", channels_last=True),

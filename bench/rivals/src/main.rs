@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod built;
 mod npy;
 mod onnx;
 mod serve;
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
             println!("{}", serve::versions());
             Ok(())
         }
-        [engine, model, _weights, input, output, threads, _network] => {
-            one(engine, model, input, output, threads)
+        [engine, model, weights, input, output, threads, _network] => {
+            one(engine, [model, weights], input, output, threads)
         }
         _ => Err("rivals ENGINE MODEL WEIGHTS X Y THREADS NETWORK | rivals versions".into()),
     };
@@ -45,7 +46,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn one(engine: &str, model: &str, input: &str, output: &str, threads: &str) -> Result<(), Failure> {
+fn one(
+    engine: &str,
+    [model, weights]: [&str; 2],
+    input: &str,
+    output: &str,
+    threads: &str,
+) -> Result<(), Failure> {
     let threads: usize = threads.parse()?;
     let input = npy::read(Path::new(input))?;
     let batch = input.shape.first().copied().unwrap_or(1);
@@ -53,6 +60,8 @@ fn one(engine: &str, model: &str, input: &str, output: &str, threads: &str) -> R
     let mut run = match engine {
         "tract" => onnx::tract(model, input, threads)?,
         "rten" => onnx::rten(model, input)?,
+        "candle" => built::candle::network(weights, input)?,
+        "burn" => built::burn::network(weights, input)?,
         other => return Err(format!("{other}: not built in").into()),
     };
     let loaded = serve::resident("VmRSS:");

@@ -12,7 +12,12 @@ use serde_json::{Value, json};
 use crate::Failure;
 
 /// Engines and the versions in this program's lock file, in the order of `Cargo.toml`.
-const ENGINES: &[(&str, &str)] = &[("tract", "tract-onnx"), ("rten", "rten")];
+const ENGINES: &[(&str, &str)] = &[
+    ("tract", "tract-onnx"),
+    ("rten", "rten"),
+    ("candle", "candle-core"),
+    ("burn", "burn-tensor"),
+];
 
 /// A block of runs.
 #[derive(Deserialize)]
