@@ -329,7 +329,7 @@ impl Predictor {
         let layers = blocks.flat_map(|(block, weights)| block.layers.iter().zip(weights));
         let layers: Vec<_> = layers.collect();
         let bf16 = self.options.dtype == Dtype::Bf16;
-        let (kept, _) = transformed(&self.plan, trace, bf16);
+        let (kept, _) = transformed(&self.plan, trace, bf16 && self.options.isa.has_bf16());
         layers.into_par_iter().try_for_each(|(layer, weights)| {
             let spatial = trace.layers[layer.index].spatial;
             weights.last.prepare(layer.last(), spatial, kept)

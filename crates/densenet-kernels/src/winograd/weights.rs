@@ -30,8 +30,8 @@ pub enum Tiles {
     TwoBf16,
     /// F(2×4) and F(2×2×4), the same way: a quarter fewer. Strays 2.6 and 3.4 times as far.
     WideBf16,
-    /// F(2×4×4), the same way, of volumes alone: 0.56 of [`Tiles::TwoBf16`]'s. Strays 5.7 times as far, in a volume's first
-    /// blocks; an image, which has no third axis of tiles of 2, would stray as far for less.
+    /// F(2×4×4), the same way, for volumes: 0.56 of [`Tiles::TwoBf16`]'s. Strays 5.7 times as far; as it is for large maps,
+    /// few layers do. F(4×4) would stray 4.4 times as far in more layers and save less.
     TwoFourBf16,
 }
 
@@ -120,8 +120,9 @@ impl WinogradWeights {
     ///
     /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.4 of a product in f32; to
     /// fetch a weight from memory once takes as long as 24 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 20 GB/s),
-    /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. On a map of bf16
-    /// (`bf16`) direct convolutions and tiles in bf16 multiply and fetch at half the cost.
+    /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. In bf16
+    /// (`bf16`: the map is, and the processor multiplies it by itself) direct convolutions and some tiles multiply and fetch
+    /// at half the cost.
     pub fn choose(window: &Window, spatial: [usize; 3], bf16: bool) -> Option<Tiles> {
         if !Self::fits(window) {
             return None;

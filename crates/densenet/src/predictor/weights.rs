@@ -290,8 +290,7 @@ impl SpatialWeights {
         spatial: [usize; 3],
         tiles: bool,
     ) -> Result<(), KernelError> {
-        let chosen = WinogradWeights::choose(&conv.window, spatial, self.in_bf16);
-        if let Some(chosen) = chosen {
+        if let Some(chosen) = self.chosen(conv, spatial) {
             let slot = &self.tiles[chosen as usize];
             if tiles && slot.get().is_none() {
                 let weights = self.transformed(conv, chosen)?;
@@ -305,6 +304,12 @@ impl SpatialWeights {
         Ok(())
     }
 
+    /// The tiles for maps of this size; in bf16 only where the processor multiplies it by itself.
+    fn chosen(&self, conv: &Conv, spatial: [usize; 3]) -> Option<Tiles> {
+        let bf16 = self.in_bf16 && self.direct.isa().has_bf16();
+        WinogradWeights::choose(&conv.window, spatial, bf16)
+    }
+
     fn transformed(&self, conv: &Conv, tiles: Tiles) -> Result<WinogradWeights, KernelError> {
         let (isa, sizes) = (self.direct.isa(), [conv.c_in, conv.c_out]);
         WinogradWeights::packed(isa, &self.direct.unpacked(), (&conv.window, tiles), sizes)
@@ -312,7 +317,7 @@ impl SpatialWeights {
 
     /// The way for maps of this size, once it is prepared.
     pub(super) fn way(&self, conv: &Conv, spatial: [usize; 3]) -> Result<Way<'_>, KernelError> {
-        let tiles = WinogradWeights::choose(&conv.window, spatial, self.in_bf16);
+        let tiles = self.chosen(conv, spatial);
         Ok(match (tiles, self.bf16.get()) {
             (Some(tiles), _) => Way::Tiles(match self.tiles[tiles as usize].get() {
                 Some(weights) => Held::Kept(weights),
