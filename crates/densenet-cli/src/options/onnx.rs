@@ -48,8 +48,13 @@ pub struct OnnxOptions {
     #[arg(long, value_name = "NAME")]
     pub output_name: Option<String>,
     /// The model's own version, for whoever serves it [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = version, allow_negative_numbers = true)]
     pub model_version: Option<i64>,
+}
+
+fn version(text: &str) -> Result<i64, String> {
+    let version = text.parse().ok().filter(|version| *version >= 0);
+    version.ok_or_else(|| "not a version — give a whole number, 0 or more".to_string())
 }
 
 /// What stays open until the network runs.

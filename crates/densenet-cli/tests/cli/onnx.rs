@@ -166,6 +166,11 @@ fn slips_are_explained() {
             &["--output", "the model itself"],
         ),
         ("export tiny.safetensors -o x.bin", 2, &["x.bin", ".onnx"]),
+        (
+            "export tiny.safetensors -o x.onnx --model-version -1",
+            2,
+            &["--model-version -1", "0 or more"],
+        ),
         ("import absent.onnx -o x", 5, &["absent.onnx"]),
         (
             "import tiny.onnx -o x --dialect monai",
