@@ -223,7 +223,7 @@ impl Activations {
     pub(super) fn reserve(&mut self, s: &Sizes) {
         fn grow(buffer: &mut Buffer, len: usize) {
             if buffer.len() < len {
-                *buffer = Buffer::zeroed(len);
+                *buffer = Buffer::in_large_pages(len);
             }
         }
         fn grow_all(buffers: &mut Vec<Buffer>, lens: &[usize]) {

@@ -84,7 +84,7 @@ impl Overlay {
     pub(super) fn reserve(&mut self, lengths: Lengths) {
         self.lengths = lengths;
         if self.memory.len() < lengths.total() {
-            self.memory = Buffer::zeroed(lengths.total());
+            self.memory = Buffer::in_large_pages(lengths.total());
         }
     }
 
