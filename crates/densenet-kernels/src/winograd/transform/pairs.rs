@@ -15,7 +15,6 @@ use crate::{
 pub(super) unsafe fn input(isa: crate::Isa, plane: [Transform; 2], patch: &Input<'_>) {
     dispatch!(fn f2x2(patch: &Input<'_>) = f2x2_body);
     dispatch!(fn f2x4(patch: &Input<'_>) = f2x4_body);
-    dispatch!(fn f4x4(patch: &Input<'_>) = f4x4_body);
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     fn native(plane: [Transform; 2], patch: &Input<'_>) {
@@ -25,7 +24,6 @@ pub(super) unsafe fn input(isa: crate::Isa, plane: [Transform; 2], patch: &Input
             match plane {
                 [Transform::F2, Transform::F2] => body::<Avx512, Native, 4, 4>(patch),
                 [Transform::F2, Transform::F4] => body::<Avx512, Native, 4, 6>(patch),
-                [Transform::F4, Transform::F4] => body::<Avx512, Native, 6, 6>(patch),
                 _ => unreachable!("tiles of other shapes in bf16"),
             }
         }
@@ -36,7 +34,6 @@ pub(super) unsafe fn input(isa: crate::Isa, plane: [Transform; 2], patch: &Input
         plane if isa.has_bf16() => unsafe { native(plane, patch) },
         [Transform::F2, Transform::F2] => f2x2(isa, patch),
         [Transform::F2, Transform::F4] => f2x4(isa, patch),
-        [Transform::F4, Transform::F4] => f4x4(isa, patch),
         _ => unreachable!("tiles of other shapes in bf16"),
     }
 }
@@ -54,7 +51,6 @@ macro_rules! bodies {
 bodies! {
     f2x2_body: 4, 4;
     f2x4_body: 4, 6;
-    f4x4_body: 6, 6;
 }
 
 /// # Safety
