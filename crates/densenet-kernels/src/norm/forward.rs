@@ -244,7 +244,7 @@ pub fn copy(
 /// Mean and biased variance of each of the first `mean.len()` channels of a map.
 ///
 /// # Numerics
-/// Sums in f64 over at most 128 fixed runs of rows, combined in order: bit-identical at any thread count; relative error
+/// Sums in f64 over at most 64 fixed runs of rows, combined in order: bit-identical at any thread count; relative error
 /// about 1e-16 · (1 + mean²/variance).
 ///
 /// # Errors

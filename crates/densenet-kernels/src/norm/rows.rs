@@ -32,9 +32,12 @@ pub(super) fn check_pair(
     )
 }
 
+/// Most tasks that sums over rows are cut into: each has two f64 for every channel.
+const MOST: usize = MAX_TASKS / 2;
+
 /// Tasks that sums over the rows of a map are cut into.
 pub(crate) fn row_tasks(raster: &Raster) -> usize {
-    raster.rows().clamp(1, MAX_TASKS)
+    raster.rows().clamp(1, MOST)
 }
 
 /// `f64` elements that the sums of two values per channel over a map need.

@@ -31,7 +31,7 @@ pub(super) struct Activations {
     pub logits: Buffer,
     /// The gradient of a block's input; of the logits.
     pub grad_input: Buffer,
-    /// Partial weight gradients.
+    /// Partial weight gradients; the stem's lie in the first block's buffer where that is larger.
     pub partials: Buffer,
     /// Partial sums per channel.
     pub sums: Vec<f64>,
@@ -84,8 +84,6 @@ impl Sizes {
                 !memory_efficient && plan.architecture.config().spatial_dims == 2;
         }
         if tiles {
-            let needed = StemGradient::partials(isa, &stem.window, &image, stem.c_out);
-            at_least(&mut s.partials, needed);
             at_least(&mut s.sums, Stem::partial_sums(stem.c_out, &map));
         } else {
             s.weight(stem, &map, isa);
@@ -144,6 +142,12 @@ impl Sizes {
                 }
             }
             s.bottlenecks.push(kept);
+        }
+        if tiles {
+            let needed = StemGradient::partials(isa, &stem.window, &image, stem.c_out);
+            if s.blocks.first().is_none_or(|block| *block < needed) {
+                at_least(&mut s.partials, needed);
+            }
         }
         if memory_efficient {
             let largest = s.bottlenecks.iter().flatten().max().copied();
