@@ -85,7 +85,7 @@ impl Tiles {
 }
 
 /// Height of the smallest image that [`Tiles::WideBf16`] are for. On 28×28, 12 layers of DenseNet-121, they would save 1.5 % of
-/// the time and add an eighth to the error of its logits.
+/// the time and add a tenth to the error of its logits.
 const WIDE_FROM: usize = 40;
 
 /// A 3×3 or 3×3×3 kernel, transformed: one packed weight for every pixel of a transformed patch.
