@@ -80,6 +80,9 @@ impl Winograd<'_> {
             0,
             usize::from(in_pairs && !self.bf16),
         )?;
+        if self.bf16 {
+            exactly(OP, "odd channels of pairs", 0, w.c_in() % 2)?;
+        }
         at_least(OP, "input", input.len(), data.len())?;
         at_least(
             OP,

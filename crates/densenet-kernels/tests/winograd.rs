@@ -306,4 +306,7 @@ fn what_does_not_fit_is_an_error() {
     };
     let error = run.run(&mut [0.0; 16], &bare).unwrap_err();
     assert_eq!(error.what, "map of f32 for bf16");
+    let run = Winograd { bf16: true, ..run };
+    let error = run.run(&mut [0.0; 16], &bare).unwrap_err();
+    assert_eq!(error.what, "odd channels of pairs");
 }
