@@ -11,7 +11,7 @@ use crate::{
     error::{at_least, exactly},
     norm::{self, Affine, NormBackward},
     panels::Element,
-    parallel::{MAX_TASKS, Shared, border, evenly, for_each, with_scratch},
+    parallel::{MAX_TASKS, Shared, Tapered, border, evenly, for_each, with_scratch},
     tile::{self, MAX_TILE, Pixels, Product, Tile},
 };
 pub use paired::Paired;
@@ -95,18 +95,19 @@ impl Conv<'_> {
         if raster.pixels() == 0 {
             return Ok(());
         }
-        let panels = self.weights.count();
-        let mut chunks = raster.pixels().div_ceil(CHUNK);
+        let (panels, pixels) = (self.weights.count(), raster.pixels());
         let threads = rayon::current_num_threads();
-        let mut pixel_tasks = tasks(raster);
-        if !matches!(store, Store::NormBackward(_)) {
-            // Without partial sums the cut is free: a few chunks are made as many as the threads can share evenly, unless
-            // they can share the panels.
-            if chunks < 8 * threads && (chunks > 1 || panels < threads) {
-                chunks = chunks.next_multiple_of(threads).min(raster.pixels());
+        let free = match store {
+            // Partial sums ask for the same cut for any number of threads.
+            Store::NormBackward(_) => None,
+            // One chunk is left whole where the threads can share the panels.
+            _ if pixels <= CHUNK && panels >= threads => None,
+            _ => {
+                let rows = self.weights.shape().widest_rows(self.weights.columns());
+                Some(Tapered::new(pixels, (CHUNK / rows * rows, rows)))
             }
-            pixel_tasks = chunks;
-        }
+        };
+        let pixel_tasks = free.map_or(tasks(raster), |cut| cut.parts());
         // Small maps are also cut along the output channels, so that every thread has work, though each cut loads the pixels
         // anew.
         let groups = (2 * threads).div_ceil(pixel_tasks).min(panels);
@@ -123,19 +124,16 @@ impl Conv<'_> {
             output: shared,
             sums,
         };
-        // Chunks of CHUNK pixels, but where they were made smaller.
-        let pixels = raster.pixels();
-        let even = chunks > pixels.div_ceil(CHUNK);
-        let edge = |chunk: usize| match even {
-            true => border(pixels, chunks, chunk),
-            false => (chunk * CHUNK).min(pixels),
-        };
         for_each(pixel_tasks * groups, |task| {
             let (t, g) = (task / groups, task % groups);
             let panels = border(panels, groups, g)..border(panels, groups, g + 1);
-            let end = border(chunks, pixel_tasks, t + 1);
-            for chunk in border(chunks, pixel_tasks, t)..end {
-                plan.chunk(t, edge(chunk)..edge(chunk + 1), panels.clone());
+            if let Some(cut) = free {
+                return plan.chunk(t, cut.part(t), panels);
+            }
+            let chunks = pixels.div_ceil(CHUNK);
+            for chunk in border(chunks, pixel_tasks, t)..border(chunks, pixel_tasks, t + 1) {
+                let chunk = chunk * CHUNK..((chunk + 1) * CHUNK).min(pixels);
+                plan.chunk(t, chunk, panels.clone());
             }
         });
         Ok(())

@@ -98,6 +98,69 @@ pub(crate) fn evenly(range: Range<usize>, most: usize) -> impl Iterator<Item = R
     (0..parts.min(len)).map(move |part| edge(part)..edge(part + 1))
 }
 
+/// `0..total` in parts of at most `most`: as many for one thread as for the next, and as long, but for the last three of a
+/// thread, which together make one. Whoever is done first then takes something short from another, or waits a short while.
+///
+/// For work whose result does not depend on how it is cut.
+#[derive(Clone, Copy)]
+pub(crate) struct Tapered {
+    total: usize,
+    threads: usize,
+    /// Parts of a thread, had none been cut.
+    whole: usize,
+    /// All borders are multiples of this, as far as they are not the thread's.
+    unit: usize,
+}
+
+/// Parts of a thread from which on the last one is cut: fewer are too short a step to pay for more.
+const TAPERED_FROM: usize = 4;
+
+impl Tapered {
+    /// `most` is a multiple of `unit`.
+    pub(crate) fn new(total: usize, (most, unit): (usize, usize)) -> Self {
+        let threads = rayon::current_num_threads().min(total).max(1);
+        let whole = total.div_ceil(threads).div_ceil(most).max(1);
+        Tapered {
+            total,
+            threads,
+            whole,
+            unit,
+        }
+    }
+
+    fn parts_of_a_thread(&self) -> usize {
+        match self.whole < TAPERED_FROM {
+            true => self.whole,
+            false => self.whole + 2,
+        }
+    }
+
+    /// Number of parts, some of which may be empty.
+    pub(crate) fn parts(&self) -> usize {
+        self.threads * self.parts_of_a_thread()
+    }
+
+    pub(crate) fn part(&self, part: usize) -> Range<usize> {
+        let (thread, own) = (
+            part / self.parts_of_a_thread(),
+            part % self.parts_of_a_thread(),
+        );
+        let [start, end] = [0, 1].map(|i| border(self.total, self.threads, thread + i));
+        let edge = |own: usize| {
+            // In quarters of a whole part: all whole, then two, one and one.
+            let quarters = match own < self.whole {
+                true => 4 * own,
+                false if own == self.parts_of_a_thread() => 4 * self.whole,
+                false => 4 * self.whole - 2 + (own - self.whole),
+            };
+            let len = border(end - start, 4 * self.whole, quarters);
+            // Upwards, so that no part is longer than the most.
+            (start + len.next_multiple_of(self.unit)).min(end)
+        };
+        edge(own)..edge(own + 1)
+    }
+}
+
 /// Most tasks an operation over pixels is cut into: enough to balance tens of cores, few enough that one partial sum
 /// per task stays small.
 pub(crate) const MAX_TASKS: usize = 128;
@@ -118,4 +181,33 @@ pub(crate) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) ->
     let result = work(&mut buffer[..len]);
     SCRATCH.with(|s| s.borrow_mut().push(buffer));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tapered_parts_follow_each_other_and_none_is_too_long() {
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                for (most, unit) in [(84, 6), (81, 9), (14, 1), (1, 1)] {
+                    for total in (0..40).chain([167, 168, 169, 784, 3136, 99_999]) {
+                        let cut = Tapered::new(total, (most, unit));
+                        let mut end = 0;
+                        for part in (0..cut.parts()).map(|part| cut.part(part)) {
+                            assert!(part.start == end && part.len() <= most);
+                            end = part.end;
+                        }
+                        assert_eq!(end, total);
+                    }
+                }
+                // The last of each thread are a half and two quarters.
+                let cut = Tapered::new(96 * threads, (16, 1));
+                let lengths: Vec<_> = (0..8).map(|part| cut.part(part).len()).collect();
+                assert_eq!(lengths, [16, 16, 16, 16, 16, 8, 4, 4]);
+            });
+        }
+    }
 }

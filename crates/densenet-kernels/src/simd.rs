@@ -156,7 +156,11 @@ pub(crate) trait Simd: Copy {
 pub(crate) fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
-    if x.is_nan() { 0x7fc0 } else { rounded }
+    // Of the bits, so that a loop of these needs no branch.
+    match bits & 0x7fff_ffff > 0x7f80_0000 {
+        true => 0x7fc0,
+        false => rounded,
+    }
 }
 
 /// A whole register from `p`, or its first `many` elements.

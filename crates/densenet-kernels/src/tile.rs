@@ -83,6 +83,12 @@ impl TileShape {
         format!("{}x{}", self.mr(vectors), vectors * self.lanes)
     }
 
+    /// Rows of a full tile of the widest panel of `columns`.
+    pub(crate) fn widest_rows(self, columns: usize) -> usize {
+        let widest = self.panels(columns).next();
+        widest.map_or(1, |(_, vectors)| self.mr(vectors))
+    }
+
     /// Rows of the tallest tile.
     pub(crate) fn most_rows(&self) -> usize {
         self.rows.into_iter().max().unwrap_or(1)

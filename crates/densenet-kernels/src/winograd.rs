@@ -34,7 +34,7 @@ use crate::{
     KernelError, Raster,
     error::{at_least, exactly},
     panels::Element,
-    parallel::{Shared, border, for_each, with_scratch},
+    parallel::{Shared, Tapered, for_each, with_scratch},
 };
 pub use fused::{FusedStore, FusedWeights, FusedWinograd};
 pub use gradient::WinogradGradient;
@@ -110,18 +110,15 @@ impl Winograd<'_> {
         let total = tiles.iter().product::<usize>() * raster.batch;
         let mr = w.widest_rows();
         let most = (TILES / mr).max(1) * mr;
-        // A tile's result does not depend on its group, so groups may suit the number of threads.
-        let threads = rayon::current_num_threads();
-        let groups = total.div_ceil(most).next_multiple_of(threads).min(total);
+        // A tile's result does not depend on its group.
+        let groups = Tapered::new(total, (most, 1));
         let pass = Pass {
             winograd: self,
             tiles,
             output: Shared::new(output),
             raster,
         };
-        for_each(groups, |group| {
-            pass.group(border(total, groups, group)..border(total, groups, group + 1));
-        });
+        for_each(groups.parts(), |group| pass.group(groups.part(group)));
         Ok(())
     }
 }
@@ -315,14 +312,13 @@ impl Pass<'_> {
     fn outputs(&self, [n, z, y, x]: [usize; 4], pixels: &mut [*mut f32; MAX_OUTPUTS]) {
         let raster = self.raster;
         let w = self.winograd.weights;
-        let sizes = w.axes().map(Transform::tile);
-        let [md, mh, mw] = sizes;
+        let [md, mh, mw] = w.axes().map(Transform::tile);
         let [depth, height, width] = raster.spatial;
-        let inside = [md.min(depth - z), mh.min(height - y), mw.min(width - x)];
-        if inside != sizes {
+        let (deep, high, wide) = (md.min(depth - z), mh.min(height - y), mw.min(width - x));
+        // Not array by array: that would be read as it is written, and wait for all stores of the tile before.
+        if deep * high * wide < md * mh * mw {
             pixels[..md * mh * mw].fill(ptr::null_mut());
         }
-        let [deep, high, wide] = inside;
         let pitch = raster.stride;
         for dz in 0..deep {
             for dy in 0..high {

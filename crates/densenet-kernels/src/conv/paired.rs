@@ -138,9 +138,14 @@ impl Paired {
             let source = image.row((row / rows / planes * depth + z) * height + y);
             let values = &data[source..][..width * self.c_in];
             let border = map.halo[2] * self.c_in;
-            for (pair, values) in target[border..].iter_mut().zip(values.chunks(2)) {
-                let half = |i: usize| values.get(i).map_or(0, |x| u32::from(bf16(*x)));
-                *pair = f32::from_bits(half(1) << 16 | half(0));
+            let pair = |low: f32, high: f32| {
+                f32::from_bits(u32::from(bf16(high)) << 16 | u32::from(bf16(low)))
+            };
+            let pairs = values.chunks_exact(2);
+            let last = pairs.remainder().first().map(|x| pair(*x, 0.0));
+            let pairs = pairs.map(|both| pair(both[0], both[1])).chain(last);
+            for (element, pair) in target[border..].iter_mut().zip(pairs) {
+                *element = pair;
             }
         });
         Ok(())

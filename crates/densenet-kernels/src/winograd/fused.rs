@@ -152,11 +152,7 @@ impl FusedWinograd<'_> {
         if raster.pixels() == 0 || w.c_out == 0 {
             return Ok(());
         }
-        let widest = w
-            .shape
-            .panels(w.c_out)
-            .next()
-            .map_or(1, |p| w.shape.mr(p.1));
+        let widest = w.shape.widest_rows(w.c_out);
         let tiles = if w.axes[1] == Transform::F2 { 28 } else { 14 };
         let group = ((tiles / widest).max(1) * widest).min(MAX_TILES);
         let tasks = tasks(total, group);
@@ -386,19 +382,33 @@ impl Pass<'_> {
     fn outputs(&self, tile: usize, places: &mut [usize], inputs: &mut [*const f32]) {
         let [n, z, y, x] = self.grid.corner(tile);
         let [depth, height, width] = self.raster.spatial;
-        let [_, high, wide] = self.grid.axes.map(Transform::tile);
+        let [deep, high, wide] = self.grid.axes.map(Transform::tile);
         let c_out = self.fused.weights.c_out;
-        for (i, (place, input)) in places.iter_mut().zip(inputs).enumerate() {
-            let (z, y, x) = (z + i / (high * wide), y + i / wide % high, x + i % wide);
-            if z >= depth || y >= height || x >= width {
-                *place = NOWHERE;
+        let rows = places
+            .chunks_exact_mut(wide)
+            .zip(inputs.chunks_exact_mut(wide));
+        let corners = (0..deep).flat_map(|dz| (0..high).map(move |dy| (z + dz, y + dy)));
+        for ((places, inputs), (z, y)) in rows.zip(corners) {
+            if z >= depth || y >= height {
+                places.fill(NOWHERE);
                 continue;
             }
-            *place = self.raster.place([n, z, y, x]);
+            let inside = wide.min(width - x);
+            let (places, outside) = places.split_at_mut(inside);
+            outside.fill(NOWHERE);
+            let first = self.raster.place([n, z, y, x]);
             // Checked here for whoever writes there.
-            self.output.pointer(*place, c_out);
+            self.output
+                .pointer(first, (inside - 1) * self.raster.stride + c_out);
+            for (dx, place) in places.iter_mut().enumerate() {
+                *place = first + dx * self.raster.stride;
+            }
             if let Some(mask) = &self.mask {
-                *input = mask.input[mask.from.place([n, z, y, x])..][..c_out].as_ptr();
+                let (first, stride) = (mask.from.place([n, z, y, x]), mask.from.stride);
+                let row = mask.input[first..][..(inside - 1) * stride + c_out].as_ptr();
+                for (dx, input) in inputs[..inside].iter_mut().enumerate() {
+                    *input = row.wrapping_add(dx * stride);
+                }
             }
         }
     }

@@ -282,8 +282,7 @@ impl WinogradWeights {
 
     /// Rows of the register tile of the widest panel.
     pub(super) fn widest_rows(&self) -> usize {
-        let widest = self.shape.panels(self.c_out).next();
-        widest.map_or(1, |(_, vectors)| self.shape.mr(vectors))
+        self.shape.widest_rows(self.c_out)
     }
 
     /// What the elements are.

@@ -303,13 +303,17 @@ fn transform_grad_body<S: Simd>(grad: &Grad<'_>) {
     unsafe {
         for c in (0..grad.channels).step_by(S::LANES) {
             let many = S::LANES.min(grad.channels - c);
-            let load = |pixel: *const f32| match pixel.is_null() {
-                true => S::zero(),
-                false => load_some::<S>(pixel.add(c), many),
-            };
-            let y: [S::V; TILE * TILE] = grad.pixels.map(load);
-            let columns: [[S::V; 6]; TILE] =
-                std::array::from_fn(|x| grad_axis::<S>([y[x], y[TILE + x], y[2 * TILE + x]]));
+            // Loops, as closures would be calls: they have no instruction set of their own.
+            let mut y = [S::zero(); TILE * TILE];
+            for (v, pixel) in y.iter_mut().zip(grad.pixels) {
+                if !pixel.is_null() {
+                    *v = load_some::<S>(pixel.add(c), many);
+                }
+            }
+            let mut columns = [[S::zero(); 6]; TILE];
+            for (x, column) in columns.iter_mut().enumerate() {
+                *column = grad_axis::<S>([y[x], y[TILE + x], y[2 * TILE + x]]);
+            }
             for row in 0..6 {
                 let [left, middle, right] = columns;
                 let values = grad_axis::<S>([left[row], middle[row], right[row]]);

@@ -89,8 +89,10 @@ unsafe fn mixed<S: Simd, R: Round<S>, const PY: usize, const PX: usize, const MI
             let many = S::LANES.min(end - at);
             // As many as a line of the cache holds.
             if at.is_multiple_of(16) {
-                for pixel in patch.ahead.into_iter().flatten() {
-                    S::prefetch(pixel.wrapping_add(at));
+                for pixels in &patch.ahead[..used] {
+                    for pixel in *pixels {
+                        S::prefetch(pixel.wrapping_add(at));
+                    }
                 }
                 for i in 0..PY * PX {
                     S::prefetch_to_write(target.add(i * patch.pitch));
