@@ -9,7 +9,7 @@ use densenet_spec::Window;
 use crate::{
     Isa, KernelError, Panels, Raster,
     error::{at_least, exactly},
-    norm::{self, Affine, NormBackward},
+    norm::{self, Affine, Centred, NormBackward},
     panels::Element,
     parallel::{MAX_TASKS, Shared, Tapered, border, evenly, for_each, with_scratch},
     tile::{self, MAX_TILE, Pixels, Product, Tile},
@@ -23,6 +23,8 @@ pub enum Source<'a> {
     Map(&'a [f32], Raster),
     /// `relu(scale · x + shift)` of a map, computed as it is loaded. Only for 1×1 windows.
     NormRelu(&'a [f32], Raster, Affine<'a>),
+    /// The same less a constant: see [`Centred`].
+    Centred(&'a [f32], Raster, Centred<'a>),
     /// A map of bf16, two to an element, as [`Store::AffineBf16`] left it: raster and channels count pairs.
     Bf16(&'a [f32], Raster),
 }
@@ -53,8 +55,8 @@ pub enum Store<'a> {
 ///
 /// # Numerics
 /// Every output is one chain of multiply-adds in f32, ascending over taps and channels: bit-identical for any thread
-/// count, batch and tiling. With a weight in bf16, [`Source::NormRelu`] and 1×1 [`Source::Map`] are rounded to bf16 as they
-/// are loaded; products are exact and sums stay f32.
+/// count, batch and tiling. With a weight in bf16, all sources but maps of bf16 are rounded to bf16 as they are loaded;
+/// products are exact and sums stay f32.
 ///
 /// # Source
 /// Georganas et al., *Anatomy of high-performance deep learning convolutions*, arXiv:1808.05567 (direct convolution as
@@ -151,7 +153,7 @@ impl Conv<'_> {
             Element::Bf16Pair => "bf16",
         };
         let load = match self.source {
-            Source::NormRelu(..) => "norm_relu+",
+            Source::NormRelu(..) | Source::Centred(..) => "norm_relu+",
             _ => "",
         };
         let fusion = match store {
@@ -185,9 +187,10 @@ impl Conv<'_> {
 
     fn input_raster(&self) -> Raster {
         match self.source {
-            Source::Map(_, raster) | Source::NormRelu(_, raster, _) | Source::Bf16(_, raster) => {
-                raster
-            }
+            Source::Map(_, raster)
+            | Source::NormRelu(_, raster, _)
+            | Source::Centred(_, raster, _)
+            | Source::Bf16(_, raster) => raster,
         }
     }
 
@@ -208,9 +211,13 @@ impl Conv<'_> {
                 exactly(OP, "weight in bf16", 1, usize::from(bf16))?;
                 data
             }
-            Source::NormRelu(data, _, affine) => {
+            Source::NormRelu(data, ..) | Source::Centred(data, ..) => {
                 exactly(OP, "kernel of a normalised source", 1, self.window.taps())?;
-                affine.check(OP, self.c_in)?;
+                match self.source {
+                    Source::Centred(_, _, centred) => centred.check(OP, self.c_in)?,
+                    Source::NormRelu(_, _, affine) => affine.check(OP, self.c_in)?,
+                    _ => (),
+                }
                 if bf16 {
                     rows = rows.div_ceil(2);
                 }
@@ -380,11 +387,12 @@ impl Plan<'_> {
         );
         self.raster.places(first, &mut places.output[..n]);
         let bf16 = self.conv.weights.element() == Element::Bf16Pair;
-        let (data, affine) = match self.conv.source {
+        let (data, affine, floor) = match self.conv.source {
             Source::Bf16(data, _) => return self.map(task, data, &places, panels),
             Source::Map(data, _) if !bf16 => return self.map(task, data, &places, panels),
-            Source::Map(data, _) => (data, None),
-            Source::NormRelu(data, _, affine) => (data, Some(affine)),
+            Source::Map(data, _) => (data, None, None),
+            Source::NormRelu(data, _, affine) => (data, Some(affine), None),
+            Source::Centred(data, _, centred) => (data, Some(centred.affine), Some(centred.floor)),
         };
         // The pixels as the product takes them: normalised, rectified, rounded.
         let pitch = scratch_pitch(self.conv.weights.k());
@@ -394,6 +402,7 @@ impl Plan<'_> {
                 places: &places.input[..n],
                 channels: self.conv.c_in,
                 affine,
+                floor,
                 bf16,
             };
             rows.write(self.isa(), scratch, pitch);

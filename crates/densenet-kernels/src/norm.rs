@@ -49,6 +49,30 @@ impl Affine<'_> {
     }
 }
 
+/// A folded norm and ReLU less a constant `centre`, in one multiply-add and one maximum: `max(scale · x + shift, floor)` is
+/// `relu(norm(x)) − centre` where `shift` is the norm's less `centre` and `floor` is `−centre`.
+///
+/// What is behind a ReLU lies about its mean, so that less of it is lost to bf16 if that is taken away first. A convolution
+/// loses a constant by that, which the norm behind it can add again.
+#[derive(Debug, Clone, Copy)]
+pub struct Centred<'a> {
+    /// The norm, its shift less the centre.
+    pub affine: Affine<'a>,
+    /// `−centre` per channel.
+    pub floor: &'a [f32],
+}
+
+impl Centred<'_> {
+    pub(crate) fn check(
+        &self,
+        operation: &'static str,
+        channels: usize,
+    ) -> Result<(), KernelError> {
+        self.affine.check(operation, channels)?;
+        exactly(operation, "floor", channels, self.floor.len())
+    }
+}
+
 /// A channel's batch statistics as the passes use them.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics<'a> {

@@ -51,11 +51,20 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// As [`Simd::zero`].
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `max(v, floor)` that lets a NaN of `v` through.
+    ///
+    /// # Safety
+    /// As [`Simd::zero`].
+    unsafe fn at_least(floor: Self::V, v: Self::V) -> Self::V;
     /// `max(v, 0)` that lets NaN through, as [`relu`].
     ///
     /// # Safety
     /// As [`Simd::zero`].
-    unsafe fn relu(v: Self::V) -> Self::V;
+    #[inline(always)]
+    unsafe fn relu(v: Self::V) -> Self::V {
+        // SAFETY: as ours.
+        unsafe { Self::at_least(Self::zero(), v) }
+    }
     /// The larger of two; NaN where either is.
     ///
     /// # Safety

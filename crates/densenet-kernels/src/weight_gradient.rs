@@ -79,8 +79,8 @@ impl WeightGradient<'_> {
                 affine.check(OP, self.c_in)?;
                 (data, raster)
             }
-            Source::Bf16(data, raster) => {
-                exactly(OP, "source in bf16", 0, 1)?;
+            Source::Bf16(data, raster) | Source::Centred(data, raster, _) => {
+                exactly(OP, "source meant for bf16", 0, 1)?;
                 (data, raster)
             }
         };
@@ -117,8 +117,8 @@ impl WeightGradient<'_> {
             partials: Shared::new(partials),
         };
         match self.source {
-            Source::Map(..) | Source::Bf16(..) => work.map(data, &input),
             Source::NormRelu(_, _, affine) => work.normalised(data, &input, affine),
+            _ => work.map(data, &input),
         }
         work.reduce(grad_weight);
         Ok(())

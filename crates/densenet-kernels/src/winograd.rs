@@ -40,7 +40,7 @@ pub use fused::{FusedStore, FusedWeights, FusedWinograd};
 pub use gradient::WinogradGradient;
 pub use stem::{Stem, StemGradient, StemWeights};
 use transform::{Input, Numbers, Output, Step, Transform};
-pub use weights::{Tiles, WinogradWeights};
+pub use weights::{Factors, Tiles, WinogradWeights};
 
 /// Most tiles handled at a time, a multiple of a register tile's rows where there is one: 36 transformed patches of 128
 /// channels and their products then stay in a second-level cache of 1 MiB beside the kernel that streams by.

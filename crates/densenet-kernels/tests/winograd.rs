@@ -3,7 +3,7 @@
 
 use densenet_kernels::{
     Isa, Raster,
-    winograd::{Stem, StemWeights, Tiles, Winograd, WinogradWeights},
+    winograd::{Factors, Stem, StemWeights, Tiles, Winograd, WinogradWeights},
 };
 use densenet_reference::{Tensor, op};
 use densenet_spec::Window;
@@ -256,7 +256,7 @@ fn badly_scaled_inputs() {
 #[test]
 fn the_size_of_the_map_chooses_the_tiles() {
     let (plane, cube) = (Window::cube(2, 3, 1, 1), Window::cube(3, 3, 1, 1));
-    let choose = |window, spatial| WinogradWeights::choose(window, spatial, false);
+    let choose = |window, spatial| WinogradWeights::choose(window, spatial, Factors::F32);
     assert_eq!(choose(&plane, [1, 56, 56]), Some(Tiles::Four));
     assert_eq!(choose(&plane, [1, 14, 14]), Some(Tiles::Two));
     assert_eq!(choose(&plane, [1, 3, 3]), None);
@@ -265,9 +265,14 @@ fn the_size_of_the_map_chooses_the_tiles() {
     assert_eq!(choose(&cube, [4, 4, 4]), Some(Tiles::Two));
     assert_eq!(choose(&cube, [2, 2, 2]), None);
     assert_eq!(choose(&Window::POINT, [1, 56, 56]), None);
-    let choose = |window, spatial| WinogradWeights::choose(window, spatial, true);
+    let choose =
+        |window, spatial| WinogradWeights::choose(window, spatial, Factors::Bf16 { wide: true });
+    let narrow = Factors::Bf16 { wide: false };
     assert_eq!(choose(&plane, [1, 56, 56]), Some(Tiles::WideBf16));
-    assert_eq!(choose(&plane, [1, 28, 28]), Some(Tiles::TwoBf16));
+    assert_eq!(
+        WinogradWeights::choose(&plane, [1, 28, 28], narrow),
+        Some(Tiles::TwoBf16)
+    );
     assert_eq!(choose(&plane, [1, 7, 7]), None);
     assert_eq!(choose(&cube, [24, 24, 24]), Some(Tiles::Four));
     assert_eq!(choose(&cube, [8, 8, 8]), Some(Tiles::WideBf16));

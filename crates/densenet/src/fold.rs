@@ -23,27 +23,22 @@ impl Norm {
             &buffers[self.running_mean.clone()],
             &buffers[self.running_var.clone()],
         ];
-        self.fold(values, eps, folded);
+        self.fold(&values, eps, folded);
     }
 
-    /// [`Norm::fold_running`] of the tensors in a state dict.
-    pub(crate) fn fold_state(
+    /// γ, β, the running mean and the running variance in a state dict.
+    pub(crate) fn load(
         &self,
         plan: &Plan,
         state: &StateDict,
-        folded: &mut [f32],
-    ) -> Result<(), NetworkError> {
-        let entries = &plan.table.entries[self.parameter..self.parameter + 4];
-        let values = entries
-            .iter()
-            .map(|e| e.loaded(state))
-            .collect::<Result<Vec<_>, _>>()?;
-        let values = [&values[0][..], &values[1], &values[2], &values[3]];
-        self.fold(values, plan.architecture.config().bn_eps, folded);
-        Ok(())
+    ) -> Result<[Vec<f32>; 4], NetworkError> {
+        let read = |i: usize| plan.table.entries[self.parameter + i].loaded(state);
+        Ok([read(0)?, read(1)?, read(2)?, read(3)?])
     }
 
-    fn fold(&self, [gamma, beta, mean, var]: [&[f32]; 4], eps: f64, folded: &mut [f32]) {
+    /// Folds γ, β, a mean and a variance: see [`Norm::fold_running`].
+    pub(crate) fn fold<T: AsRef<[f32]>>(&self, found: &[T; 4], eps: f64, folded: &mut [f32]) {
+        let [gamma, beta, mean, var] = found.each_ref().map(T::as_ref);
         let (scale, shift) = folded[self.folded.clone()].split_at_mut(self.channels);
         for c in 0..self.channels {
             let factor = f64::from(gamma[c]) / (f64::from(var[c]) + eps).sqrt();

@@ -1,5 +1,6 @@
 //! A network compiled for inference.
 
+mod norms;
 mod profile;
 mod run;
 mod schedule;
@@ -11,7 +12,7 @@ mod workspace;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use densenet_kernels::{Buffer, Isa, norm::Affine, together};
+use densenet_kernels::{Isa, norm::Affine, together};
 use densenet_spec::{Architecture, DenseNetConfig, StageKind, Trace};
 use densenet_weights::StateDict;
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ use crate::{
     Input, NetworkError,
     plan::{Norm, Plan},
 };
+use norms::Norms;
 use run::Run;
 pub(crate) use schedule::Schedule;
 pub use source::Weights;
@@ -35,11 +37,11 @@ use workspace::Workspace;
 pub struct Predictor {
     options: PredictorOptions,
     plan: Plan,
-    /// `scale` and `shift` of every norm, at [`Norm::folded`].
-    folded: Buffer,
+    norms: Norms,
     weights: weights::Store,
-    /// The classifier's bias as an affine store: ones and the bias.
+    /// The scale of an affine map that only adds: as many as any layer has channels.
     ones: Vec<f32>,
+    /// The classifier's.
     bias: Vec<f32>,
     /// Memory of runs that are over.
     idle: Mutex<Vec<Workspace>>,
@@ -142,12 +144,14 @@ impl Predictor {
         options: &PredictorOptions,
     ) -> Result<Self, NetworkError> {
         let plan = Plan::new(config)?;
+        let norms = Norms::new(&plan, state, options.dtype)?;
         let packer = Packer {
             plan: &plan,
+            norms: &norms,
             options: *options,
         };
         let weights = weights::Store::Kept(Box::new(packer.all(state)?));
-        Self::assemble(plan, weights, state, options)
+        Self::assemble(plan, norms, weights, state, options)
     }
 
     /// The logits and `taps` of a single input, packing each weight when it is needed and giving its memory back after:
@@ -171,28 +175,27 @@ impl Predictor {
         }
         let plan = Plan::new(config)?;
         let none = weights::Store::Once(Mutex::new(Box::new(StateDict::new())));
-        let mut predictor = Self::assemble(plan, none, weights.vectors(), options)?;
+        let norms = Norms::new(&plan, weights.vectors(), options.dtype)?;
+        let mut predictor = Self::assemble(plan, norms, none, weights.vectors(), options)?;
         predictor.weights = weights::Store::Once(Mutex::new(Box::new(weights)));
         predictor.run_with_taps(input, taps)
     }
 
-    /// Everything but the convolutions.
+    /// All of it, with the classifier's bias.
     fn assemble(
         plan: Plan,
+        norms: Norms,
         weights: weights::Store,
         state: &StateDict,
         options: &PredictorOptions,
     ) -> Result<Self, NetworkError> {
-        let mut folded = Buffer::zeroed(plan.folded);
-        for norm in plan.norms() {
-            norm.fold_state(&plan, state, &mut folded)?;
-        }
         let linear = &plan.classifier;
+        let widest = plan.blocks.iter().map(|block| block.c_out).max();
         Ok(Predictor {
             options: *options,
-            folded,
+            norms,
             weights,
-            ones: vec![1.0; linear.c_out],
+            ones: vec![1.0; linear.c_out.max(widest.unwrap_or(0))],
             bias: plan.table.entries[linear.parameter + 1].loaded(state)?,
             idle: Mutex::new(Vec::new()),
             plan,
@@ -340,12 +343,13 @@ impl Predictor {
     fn packer(&self) -> Packer<'_> {
         Packer {
             plan: &self.plan,
+            norms: &self.norms,
             options: self.options,
         }
     }
 
     fn affine(&self, norm: &Norm) -> Affine<'_> {
-        norm.affine(&self.folded)
+        self.norms.affine(norm)
     }
 }
 

@@ -203,6 +203,37 @@ fn bf16_is_close_to_f32() {
     }
 }
 
+/// So does every layer that can be asked for, whatever the run takes away before it rounds.
+#[test]
+fn layers_in_bf16_are_close_to_f32() {
+    for (name, config) in variants() {
+        let (data, spatial) = input(&config, 1);
+        let input = Input {
+            data: &data,
+            batch: 1,
+            spatial,
+        };
+        let state = state(&config);
+        let architecture = Architecture::new(&config).unwrap();
+        let layers = architecture.layers().iter();
+        let names: Vec<&str> = layers.map(|layer| layer.name.as_str()).collect();
+        let [wide, narrow] = [Dtype::F32, Dtype::Bf16].map(|dtype| {
+            let isa = Isa::active().unwrap();
+            let options = PredictorOptions { isa, dtype };
+            let predictor = Predictor::with_options(&config, &state, &options).unwrap();
+            predictor.run_with_taps(input, &names).unwrap().taps
+        });
+        for (wide, narrow) in wide.iter().zip(&narrow) {
+            let squares = |value: &dyn Fn(f32, f32) -> f32| -> f32 {
+                let pairs = wide.data.iter().zip(&narrow.data);
+                pairs.map(|(a, b)| value(*a, *b).powi(2)).sum()
+            };
+            let error = (squares(&|a, b| a - b) / squares(&|a, _| a)).sqrt();
+            assert!(error < 0.01, "{name}: {}: {error}", wide.name);
+        }
+    }
+}
+
 #[test]
 fn the_same_bits_at_any_thread_count() {
     for (name, config) in variants() {

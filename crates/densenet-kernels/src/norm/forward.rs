@@ -24,12 +24,14 @@ fn affine_relu_body<S: Simd>(input: &[f32], scale: &[f32], shift: &[f32], output
     }
 }
 
-/// Pixels on their way into a product: `relu(scale[c]·input[places[r] + c] + shift[c])`, or the input itself.
+/// Pixels on their way into a product: `max(scale[c]·input[places[r] + c] + shift[c], floor[c])`, or the input itself.
 pub(crate) struct Rows<'a> {
     pub input: &'a [f32],
     pub places: &'a [usize],
     pub channels: usize,
     pub affine: Option<Affine<'a>>,
+    /// Behind an affine map; zeros where there is none.
+    pub floor: Option<&'a [f32]>,
     /// Round to bf16, two to an element; an odd last channel gets a zero beside it.
     pub bf16: bool,
 }
@@ -85,6 +87,7 @@ fn rows_of_kind<S: Simd, R: Round<S>, const AFFINE: bool, const BF16: bool>(
         .affine
         .map_or((&[][..], &[][..]), |a| (a.scale, a.shift));
     assert!(!AFFINE || scale.len() == n && shift.len() == n);
+    assert!(rows.floor.is_none_or(|floor| floor.len() == n));
     assert!(len <= pitch && rows.places.len() * pitch <= output.len());
     let mut first = 0;
     while first < rows.places.len() {
@@ -99,18 +102,21 @@ fn rows_of_kind<S: Simd, R: Round<S>, const AFFINE: bool, const BF16: bool>(
         while BF16 && c + 2 * S::LANES <= n {
             // SAFETY: as below.
             unsafe {
-                let (mut a, mut b) = ([S::zero(); 2], [S::zero(); 2]);
+                let (mut a, mut b, mut least) = ([S::zero(); 2], [S::zero(); 2], [S::zero(); 2]);
                 if AFFINE {
                     for i in 0..2 {
                         a[i] = S::load(scale.as_ptr().add(c + i * S::LANES));
                         b[i] = S::load(shift.as_ptr().add(c + i * S::LANES));
+                        if let Some(floor) = rows.floor {
+                            least[i] = S::load(floor.as_ptr().add(c + i * S::LANES));
+                        }
                     }
                 }
                 for (x, y) in pair {
                     let mut v = [S::load(x.add(c)), S::load(x.add(c + S::LANES))];
                     if AFFINE {
                         for i in 0..2 {
-                            v[i] = S::relu(S::fma(a[i], v[i], b[i]));
+                            v[i] = S::at_least(least[i], S::fma(a[i], v[i], b[i]));
                         }
                     }
                     R::store_both(y.cast::<u16>().add(c), v[0], v[1]);
@@ -123,15 +129,18 @@ fn rows_of_kind<S: Simd, R: Round<S>, const AFFINE: bool, const BF16: bool>(
             // SAFETY: the pixels, the affine map and the rows hold `n` elements, as sliced and asserted above; the shell
             // around us has the instruction set.
             unsafe {
-                let (mut a, mut b) = (S::zero(), S::zero());
+                let (mut a, mut b, mut least) = (S::zero(), S::zero(), S::zero());
                 if AFFINE {
                     a = load_some::<S>(scale.as_ptr().add(c), many);
                     b = load_some::<S>(shift.as_ptr().add(c), many);
+                    if let Some(floor) = rows.floor {
+                        least = load_some::<S>(floor.as_ptr().add(c), many);
+                    }
                 }
                 for (x, y) in pair {
                     let mut v = load_some::<S>(x.add(c), many);
                     if AFFINE {
-                        v = S::relu(S::fma(a, v, b));
+                        v = S::at_least(least, S::fma(a, v, b));
                     }
                     if BF16 {
                         R::store(y.cast::<u16>().add(c), v, many);

@@ -51,10 +51,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_sub_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn relu(v: __m256) -> __m256 {
+    unsafe fn at_least(floor: __m256, v: __m256) -> __m256 {
         // The instruction gives its second operand where either is NaN.
         // SAFETY: the caller has AVX2.
-        unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
+        unsafe { _mm256_max_ps(floor, v) }
     }
     #[inline(always)]
     unsafe fn max(a: __m256, b: __m256) -> __m256 {

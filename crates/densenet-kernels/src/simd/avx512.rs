@@ -51,10 +51,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_sub_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn relu(v: __m512) -> __m512 {
+    unsafe fn at_least(floor: __m512, v: __m512) -> __m512 {
         // The instruction gives its second operand where either is NaN.
         // SAFETY: the caller has AVX-512.
-        unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
+        unsafe { _mm512_max_ps(floor, v) }
     }
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {

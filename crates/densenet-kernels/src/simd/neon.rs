@@ -50,10 +50,10 @@ impl Simd for Neon {
         unsafe { vsubq_f32(a, b) }
     }
     #[inline(always)]
-    unsafe fn relu(v: float32x4_t) -> float32x4_t {
+    unsafe fn at_least(floor: float32x4_t, v: float32x4_t) -> float32x4_t {
         // NEON's maximum lets NaN through, but may turn −0 into 0, which compares equal.
         // SAFETY: the caller has NEON.
-        unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
+        unsafe { vmaxq_f32(v, floor) }
     }
     #[inline(always)]
     unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {

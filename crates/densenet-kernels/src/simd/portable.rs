@@ -44,8 +44,8 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] - b[i])
     }
     #[inline(always)]
-    unsafe fn relu(v: [f32; 4]) -> [f32; 4] {
-        v.map(super::relu)
+    unsafe fn at_least(floor: [f32; 4], v: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if v[i] < floor[i] { floor[i] } else { v[i] })
     }
     #[inline(always)]
     unsafe fn max(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {

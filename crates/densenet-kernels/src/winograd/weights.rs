@@ -28,8 +28,8 @@ pub enum Tiles {
     /// are computed in f32 and rounded, which strays 1.7 times (2-D) and 2.1 times (3-D) as far as a direct convolution in
     /// bf16.
     TwoBf16,
-    /// F(2×4) and F(2×2×4), the same way: a quarter fewer. Strays 2.6 and 3.4 times as far; as it is for large maps, few of a
-    /// network's layers do.
+    /// F(2×4) and F(2×2×4), the same way: a quarter fewer. Strays 2.6 and 3.4 times as far, so that few of a network's layers
+    /// should.
     WideBf16,
 }
 
@@ -65,12 +65,12 @@ impl Tiles {
         }
     }
 
-    /// Whether these are meant for a convolution of this window over a sample's map of this size, in bf16 or not.
-    fn suit(self, window: &Window, spatial: [usize; 3], bf16: bool) -> bool {
+    /// Whether these may multiply such factors.
+    fn suit(self, factors: Factors) -> bool {
         match self {
             Tiles::Two | Tiles::TwoFour | Tiles::Four => true,
-            Tiles::TwoBf16 => bf16,
-            Tiles::WideBf16 => bf16 && (window.kernel[0] == 3 || spatial[1] >= WIDE_FROM),
+            Tiles::TwoBf16 => factors != Factors::F32,
+            Tiles::WideBf16 => factors == Factors::Bf16 { wide: true },
         }
     }
 
@@ -84,9 +84,17 @@ impl Tiles {
     }
 }
 
-/// Height of the smallest image that [`Tiles::WideBf16`] are for. On 28×28, 12 layers of DenseNet-121, they would save 1.5 % of
-/// the time and add a tenth to the error of its logits.
-const WIDE_FROM: usize = 40;
+/// What tiles may multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factors {
+    /// f32 only.
+    F32,
+    /// A map of bf16 may be multiplied in bf16, which the processor does by itself; `wide`: by [`Tiles::WideBf16`] too.
+    Bf16 {
+        /// Whether the layer may stray that far.
+        wide: bool,
+    },
+}
 
 /// A 3×3 or 3×3×3 kernel, transformed: one packed weight for every pixel of a transformed patch.
 #[derive(Debug)]
@@ -120,16 +128,18 @@ impl WinogradWeights {
     ///
     /// in multiply-adds per pair of an input and an output channel. A transform costs about 0.4 of a product in f32; to
     /// fetch a weight from memory once takes as long as 24 multiply-adds (two Zen 4 cores at 115 GFLOP/s each, 20 GB/s),
-    /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. In bf16
-    /// (`bf16`: the map is, and the processor multiplies it by itself) direct convolutions and some tiles multiply and fetch
-    /// at half the cost.
-    pub fn choose(window: &Window, spatial: [usize; 3], bf16: bool) -> Option<Tiles> {
+    /// and on small maps that counts. The batch does not, so that a sample's result does not depend on it. In bf16 direct
+    /// convolutions and some tiles multiply and fetch at half the cost.
+    pub fn choose(window: &Window, spatial: [usize; 3], factors: Factors) -> Option<Tiles> {
         if !Self::fits(window) {
             return None;
         }
         let fetch = |weights: usize| 24 * weights;
         let direct = spatial.iter().product::<usize>() * window.taps() + fetch(window.taps());
-        let direct = if bf16 { direct / 2 } else { direct };
+        let direct = match factors {
+            Factors::F32 => direct,
+            Factors::Bf16 { .. } => direct / 2,
+        };
         let cost = |tiles: Tiles| {
             let axes = tiles.axes(window);
             let count: usize = (0..3)
@@ -140,7 +150,7 @@ impl WinogradWeights {
         };
         let best = Tiles::ALL
             .into_iter()
-            .filter(|tiles| tiles.suit(window, spatial, bf16))
+            .filter(|tiles| tiles.suit(factors))
             .min_by_key(|t| cost(*t));
         best.filter(|tiles| cost(*tiles) < direct)
     }

@@ -324,17 +324,23 @@ impl<'a> Run<'a> {
         };
         let affine = self.predictor.affine(&layer.norm1);
         match (&layer.bottleneck, &weights.conv1) {
-            (Some((norm2, _)), Some(panels)) => {
-                let convolution = Convolution {
+            (Some((norm2, _)), Some(conv1)) => {
+                let mut convolution = Convolution {
                     window: layer.conv1.window,
                     c_in: layer.c_in,
                     source: Source::NormRelu(&work.block, *raster, affine),
-                    weights: panels,
+                    weights: &conv1.panels,
                 };
-                let affine = self.predictor.affine(norm2);
+                let scale = affine.scale;
+                let mut affine = self.predictor.affine(norm2);
                 let dense = Raster::dense(self.batch, raster.spatial, last.c_in);
                 self.taps
                     .conv(&convolution, &dense, layer.index + 2, Some(affine))?;
+                if let Some((centring, shift)) = &conv1.centring {
+                    let centred = centring.centred(scale);
+                    convolution.source = Source::Centred(&work.block, *raster, centred);
+                    affine.shift = shift;
+                }
                 let store = match pairs {
                     true => Store::AffineBf16(affine),
                     false => Store::Affine { affine, relu: true },
@@ -403,7 +409,7 @@ impl<'a> Run<'a> {
             window: Window::POINT,
             c_in: conv.c_in,
             source: Source::NormRelu(&work.block, *raster, affine),
-            weights: &weights,
+            weights: &weights.panels,
         };
         let layer = transition.norm.layer;
         self.taps.norm(plan, layer, affine, &work.block, raster);
@@ -418,17 +424,31 @@ impl<'a> Run<'a> {
             .start(|| format!("average_pool.forward.f32.mean.norm_relu.{}", isa.name()));
         pool::average_pool(isa, &transition.pool, source, room, conv.c_in)?;
         self.profile.end(started, layer + 3);
+        let ones = &self.predictor.ones;
+        let (source, store) = match &weights.centring {
+            None => (Source::Map(&work.pooled, pooled), Store::Overwrite),
+            Some((centring, shift)) => {
+                let centred = centring.centred(&ones[..conv.c_in]);
+                let scale = &ones[..conv.c_out];
+                let affine = Affine { scale, shift };
+                let relu = false;
+                (
+                    Source::Centred(&work.pooled, pooled, centred),
+                    Store::Affine { affine, relu },
+                )
+            }
+        };
         let after = Convolution {
             window: Window::POINT,
             c_in: conv.c_in,
-            source: Source::Map(&work.pooled, pooled),
-            weights: &weights,
+            source,
+            weights: &weights.panels,
         };
-        let started = self.profile.start(|| after.id(&Store::Overwrite));
+        let started = self.profile.start(|| after.id(&store));
         match target {
             Target::Block => {
                 let next = Raster::spread(self.batch, spatial, plan.blocks[index + 1].c_out);
-                after.run(&mut work.block, &next, Store::Overwrite)?;
+                after.run(&mut work.block, &next, store)?;
                 self.profile.end(started, layer + 2);
                 let found = &work.block;
                 self.taps.record(layer + 3, found, &next, conv.c_out, None);
@@ -436,7 +456,7 @@ impl<'a> Run<'a> {
             Target::Carry(sample) => {
                 let left = Raster::dense(self.batch, spatial, conv.c_out);
                 let carry = &mut work.carry[1][sample * left.sample_pitch()..];
-                after.run(carry, &left, Store::Overwrite)?;
+                after.run(carry, &left, store)?;
                 self.profile.end(started, layer + 2);
             }
         }
@@ -488,7 +508,7 @@ impl<'a> Run<'a> {
         let raster = Raster::dense(self.batch, [1; 3], linear.c_out);
         let mut logits = vec![0.0; raster.len()];
         let affine = Affine {
-            scale: &self.predictor.ones,
+            scale: &self.predictor.ones[..linear.c_out],
             shift: &self.predictor.bias,
         };
         let store = Store::Affine {

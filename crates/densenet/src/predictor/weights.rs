@@ -6,31 +6,43 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use densenet_kernels::{
     Isa, KernelError, Operand, Panels,
     conv::Paired,
-    winograd::{StemWeights, Tiles, WinogradWeights},
+    norm::Affine,
+    winograd::{Factors, StemWeights, Tiles, WinogradWeights},
 };
 use densenet_spec::Trace;
 use densenet_weights::StateDict;
 use rayon::prelude::*;
 
-use super::{Dtype, PredictorOptions, Weights};
+use super::{
+    Dtype, PredictorOptions, Weights,
+    norms::{Centring, Norms},
+};
 use crate::{
     NetworkError,
     parameters::Entry,
-    plan::{Conv, DenseLayer, Linear, Plan},
+    plan::{Conv, DenseLayer, Linear, Norm, Plan, Transition},
 };
 
 /// Every convolution of a network, ready to run.
 pub(super) struct Packed {
     pub stem: StemPanels,
     pub blocks: Vec<Vec<LayerWeights>>,
-    pub transitions: Vec<Panels>,
+    pub transitions: Vec<Pointwise>,
     pub classifier: Panels,
+}
+
+/// A 1×1 convolution behind a norm and ReLU.
+pub(super) struct Pointwise {
+    pub panels: Panels,
+    /// Where it is computed in bf16: how it takes its input, and the shift of the affine map behind it, which makes up for
+    /// that.
+    pub centring: Option<(Centring, Vec<f32>)>,
 }
 
 /// A dense layer's convolutions.
 pub(super) struct LayerWeights {
     /// The bottleneck, where there is one.
-    pub conv1: Option<Panels>,
+    pub conv1: Option<Pointwise>,
     /// The convolution that makes the new features.
     pub last: SpatialWeights,
 }
@@ -62,6 +74,7 @@ impl<T> Deref for Held<'_, T> {
 /// Packs a network's weights.
 pub(super) struct Packer<'a> {
     pub plan: &'a Plan,
+    pub norms: &'a Norms,
     pub options: PredictorOptions,
 }
 
@@ -78,7 +91,7 @@ impl Packer<'_> {
             layers.collect::<Result<Vec<_>, NetworkError>>()
         };
         let transitions = self.plan.transitions.iter();
-        let transitions = transitions.map(|t| self.pointwise(&t.conv, read));
+        let transitions = transitions.map(|t| self.transition(t, read));
         let blocks = self.plan.blocks.iter().map(|block| layers(&block.layers));
         Ok(Packed {
             stem: self.stem(read)?,
@@ -103,14 +116,28 @@ impl Packer<'_> {
         layer: &DenseLayer,
         read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
     ) -> Result<LayerWeights, NetworkError> {
-        let (last, bottleneck) = (layer.last(), layer.bottleneck.is_some());
-        let conv1 = bottleneck.then(|| self.pointwise(&layer.conv1, &read));
-        let PredictorOptions { isa, dtype } = self.options;
-        let weight = read(last.parameter)?;
+        let conv1 = layer.bottleneck.as_ref().map(|(norm2, _)| {
+            // Centred sums, less what they lost, normalised.
+            let Affine { scale, shift } = self.norms.affine(norm2);
+            self.pointwise(&layer.conv1, (&layer.norm1, false), &read, |o, lost| {
+                (f64::from(scale[o]) * lost + f64::from(shift[o])) as f32
+            })
+        });
+        let weight = read(layer.last().parameter)?;
         Ok(LayerWeights {
             conv1: conv1.transpose()?,
-            last: SpatialWeights::new((isa, dtype), last, &weight, bottleneck)?,
+            last: SpatialWeights::new(self, layer, &weight)?,
         })
+    }
+
+    /// A transition's convolution, behind the pooling.
+    fn transition(
+        &self,
+        transition: &Transition,
+        read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
+    ) -> Result<Pointwise, NetworkError> {
+        let norm = (&transition.norm, true);
+        self.pointwise(&transition.conv, norm, read, |_, lost| lost as f32)
     }
 
     fn stem(
@@ -122,16 +149,27 @@ impl Packer<'_> {
         StemPanels::new((isa, dtype), conv, &read(conv.parameter)?)
     }
 
-    /// A 1×1 convolution's weight.
+    /// A 1×1 convolution's weight behind a norm and ReLU, which something else may have applied (`rectified`). `shift` makes
+    /// the shift of an output channel's affine map out of what its sums lost.
     fn pointwise(
         &self,
         conv: &Conv,
+        (norm, rectified): (&Norm, bool),
         read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
-    ) -> Result<Panels, NetworkError> {
+        shift: impl Fn(usize, f64) -> f32,
+    ) -> Result<Pointwise, NetworkError> {
         let (isa, weight) = (self.options.isa, read(conv.parameter)?);
-        Ok(match self.options.dtype {
-            Dtype::F32 => Panels::packed(isa, &weight, conv.sizes(), Operand::Forward)?,
-            Dtype::Bf16 => Panels::packed_bf16(isa, &weight, conv.sizes())?,
+        let centring = Centring::new(self.norms, norm, &weight, rectified);
+        Ok(Pointwise {
+            panels: match self.options.dtype {
+                Dtype::F32 => Panels::packed(isa, &weight, conv.sizes(), Operand::Forward)?,
+                Dtype::Bf16 => Panels::packed_bf16(isa, &weight, conv.sizes())?,
+            },
+            centring: centring.map(|centring| {
+                let lost = centring.lost.iter().enumerate();
+                let shift = lost.map(|(o, lost)| shift(o, *lost)).collect();
+                (centring, shift)
+            }),
         })
     }
 
@@ -195,13 +233,13 @@ impl Store {
         &self,
         packer: &Packer<'_>,
         index: usize,
-    ) -> Result<Held<'_, Panels>, NetworkError> {
+    ) -> Result<Held<'_, Pointwise>, NetworkError> {
         match self {
             Store::Kept(packed) => Ok(Held::Kept(&packed.transitions[index])),
             Store::Once(state) => {
-                let conv = &packer.plan.transitions[index].conv;
-                let weight = packer.pointwise(conv, |parameter| packer.take(state, parameter))?;
-                Ok(Held::Made(weight))
+                let transition = &packer.plan.transitions[index];
+                let read = |parameter| packer.take(state, parameter);
+                Ok(Held::Made(packer.transition(transition, read)?))
             }
         }
     }
@@ -224,6 +262,8 @@ pub(super) struct SpatialWeights {
     pub direct: Panels,
     /// Whether its map holds bf16, in pairs of channels; where it is computed directly, it is computed in bf16.
     pub in_bf16: bool,
+    /// Whether it may be computed by wide tiles in bf16.
+    wide: bool,
     /// Rounded to bf16, from the first run on whose maps ask for it.
     bf16: OnceLock<Panels>,
     /// Transformed for each kind of tiles, from the first run on whose maps ask for it.
@@ -249,7 +289,8 @@ pub(crate) fn transformed(plan: &Plan, trace: &Trace, bf16: bool) -> (bool, usiz
     let elements = layers.filter_map(|layer| {
         let (conv, spatial) = (layer.last(), trace.layers[layer.index].spatial);
         let bf16 = bf16 && SpatialWeights::takes_bf16(conv, layer.bottleneck.is_some());
-        let tiles = WinogradWeights::choose(&conv.window, spatial, bf16)?;
+        let factors = SpatialWeights::factors(bf16, may_stray(plan, layer));
+        let tiles = WinogradWeights::choose(&conv.window, spatial, factors)?;
         let [c_in, c_out] = [conv.c_in, conv.c_out];
         Some(WinogradWeights::elements(&conv.window, tiles, c_in, c_out))
     });
@@ -260,17 +301,31 @@ pub(crate) fn transformed(plan: &Plan, trace: &Trace, bf16: bool) -> (bool, usiz
     }
 }
 
+/// Whether a dense layer may be computed by wide tiles in bf16: in volumes, and in those first blocks of an image's network
+/// that hold less than a third of its layers, as every layer adds to the error and early ones are what takes the time.
+fn may_stray(plan: &Plan, layer: &DenseLayer) -> bool {
+    if plan.architecture.config().spatial_dims == 3 {
+        return true;
+    }
+    let through = plan
+        .blocks
+        .iter()
+        .take_while(|block| block.layers[0].index <= layer.index);
+    let through: usize = through.map(|block| block.layers.len()).sum();
+    let all: usize = plan.blocks.iter().map(|block| block.layers.len()).sum();
+    3 * through < all
+}
+
 impl SpatialWeights {
-    /// `bottleneck`: whether a 1×1 convolution writes the map.
-    pub(super) fn new(
-        (isa, dtype): (Isa, Dtype),
-        conv: &Conv,
-        weight: &[f32],
-        bottleneck: bool,
-    ) -> Result<Self, NetworkError> {
+    /// Of a dense layer's last convolution.
+    fn new(packer: &Packer<'_>, layer: &DenseLayer, weight: &[f32]) -> Result<Self, NetworkError> {
+        let PredictorOptions { isa, dtype } = packer.options;
+        let conv = layer.last();
+        let takes_bf16 = Self::takes_bf16(conv, layer.bottleneck.is_some());
         Ok(SpatialWeights {
             direct: Panels::packed(isa, weight, conv.sizes(), Operand::Forward)?,
-            in_bf16: dtype == Dtype::Bf16 && Self::takes_bf16(conv, bottleneck),
+            in_bf16: dtype == Dtype::Bf16 && takes_bf16,
+            wide: may_stray(packer.plan, layer),
             bf16: OnceLock::new(),
             tiles: Default::default(),
         })
@@ -307,7 +362,14 @@ impl SpatialWeights {
     /// The tiles for maps of this size; in bf16 only where the processor multiplies it by itself.
     fn chosen(&self, conv: &Conv, spatial: [usize; 3]) -> Option<Tiles> {
         let bf16 = self.in_bf16 && self.direct.isa().has_bf16();
-        WinogradWeights::choose(&conv.window, spatial, bf16)
+        WinogradWeights::choose(&conv.window, spatial, Self::factors(bf16, self.wide))
+    }
+
+    fn factors(bf16: bool, wide: bool) -> Factors {
+        match bf16 {
+            false => Factors::F32,
+            true => Factors::Bf16 { wide },
+        }
     }
 
     fn transformed(&self, conv: &Conv, tiles: Tiles) -> Result<WinogradWeights, KernelError> {
