@@ -20,7 +20,7 @@ use super::{
 use crate::{
     NetworkError,
     parameters::Entry,
-    plan::{Conv, DenseLayer, Linear, Norm, Plan, Transition},
+    plan::{Block, Conv, DenseLayer, Linear, Norm, Plan, Transition},
 };
 
 /// Every convolution of a network, ready to run.
@@ -301,19 +301,28 @@ pub(crate) fn transformed(plan: &Plan, trace: &Trace, bf16: bool) -> (bool, usiz
     }
 }
 
-/// Whether a dense layer may be computed by wide tiles in bf16: in volumes, and in those first blocks of an image's network
-/// that hold less than a third of its layers, as every layer adds to the error and early ones are what takes the time.
+/// Dense layers of a network from which on only its first block may be computed by wide tiles: every layer passes on what
+/// the ones before it strayed.
+const DEEP: usize = 100;
+
+/// Whether a dense layer may be computed by wide tiles in bf16. In volumes, and in an image's first two blocks, where most of
+/// the time goes, if they are a small part of the network and it is not deep: docs/numerics.md has the errors.
 fn may_stray(plan: &Plan, layer: &DenseLayer) -> bool {
     if plan.architecture.config().spatial_dims == 3 {
         return true;
     }
-    let through = plan
+    let layers = |block: &Block| block.layers.len();
+    let all: usize = plan.blocks.iter().map(layers).sum();
+    let through = |blocks: usize| plan.blocks.iter().take(blocks).map(layers).sum::<usize>();
+    let block = plan
         .blocks
         .iter()
-        .take_while(|block| block.layers[0].index <= layer.index);
-    let through: usize = through.map(|block| block.layers.len()).sum();
-    let all: usize = plan.blocks.iter().map(|block| block.layers.len()).sum();
-    3 * through < all
+        .rposition(|block| block.layers[0].index <= layer.index);
+    match block {
+        Some(0) => 3 * through(1) < all,
+        Some(1) => 3 * through(2) < all && all < DEEP,
+        _ => false,
+    }
 }
 
 impl SpatialWeights {
