@@ -406,10 +406,15 @@ impl Plan<'_> {
                 bf16,
             };
             rows.write(self.isa(), scratch, pitch);
-            for (i, place) in places.input.iter_mut().enumerate() {
-                *place = i * pitch;
+            for panel in self.panels(panels) {
+                let a = Rows {
+                    data: scratch,
+                    pitch,
+                    taps: &[0],
+                    k: self.conv.weights.k(),
+                };
+                self.tiles(task, &places.output[..n], a, panel);
             }
-            self.map(task, scratch, &places, panels);
         });
     }
 

@@ -161,10 +161,11 @@ impl Winograd<'_> {
 
 /// The planes of a patch that a step takes, `plane` pixels each.
 fn planes<'a>(step: &Step, patch: &'a [*const f32], plane: usize) -> [&'a [*const f32]; 4] {
-    std::array::from_fn(|i| match step.planes.get(i) {
-        Some(depth) => &patch[depth * plane..][..plane],
-        None => &[],
-    })
+    let mut planes: [&[_]; 4] = [&[]; 4];
+    for (pixels, depth) in planes.iter_mut().zip(step.planes) {
+        *pixels = &patch[depth * plane..][..plane];
+    }
+    planes
 }
 
 /// A convolution under way.

@@ -141,11 +141,13 @@ impl Paired {
             let pair = |low: f32, high: f32| {
                 f32::from_bits(u32::from(bf16(high)) << 16 | u32::from(bf16(low)))
             };
-            let pairs = values.chunks_exact(2);
-            let last = pairs.remainder().first().map(|x| pair(*x, 0.0));
-            let pairs = pairs.map(|both| pair(both[0], both[1])).chain(last);
-            for (element, pair) in target[border..].iter_mut().zip(pairs) {
-                *element = pair;
+            let (pairs, rest) = values.as_chunks::<2>();
+            for (element, [low, high]) in target[border..].iter_mut().zip(pairs) {
+                *element = pair(*low, *high);
+            }
+            // An odd last pixel, if an output needs it.
+            if let (Some(element), [last]) = (target.get_mut(border + pairs.len()), rest) {
+                *element = pair(*last, 0.0);
             }
         });
         Ok(())

@@ -138,7 +138,7 @@ impl PointwiseBackward<'_> {
             backward: self,
             grad_input: Shared::new(targets.grad_input),
             weight,
-            clear: !direct,
+            add: direct,
             pitch,
             sums: Shared::new(targets.partial_sums),
         };
@@ -234,8 +234,8 @@ struct Pass<'a> {
     grad_input: Shared<f32>,
     /// `[split][c_in][pitch]`, or the gradient itself.
     weight: Option<Shared<f32>>,
-    /// Whether to clear it first.
-    clear: bool,
+    /// Whether it holds something that is added to.
+    add: bool,
     pitch: usize,
     sums: Shared<f64>,
 }
@@ -257,15 +257,10 @@ impl Pass<'_> {
             sums.fill(0.0);
             sums
         });
-        let weight = self.weight.as_ref().map(|weight| {
+        let mut weight = self.weight.as_ref().map(|weight| {
             // SAFETY: these rows of this split belong to this task alone.
-            let rows = unsafe { weight.slice((split * c_in + first) * self.pitch, n * self.pitch) };
-            if self.clear {
-                rows.fill(0.0);
-            }
-            rows
+            unsafe { weight.slice((split * c_in + first) * self.pitch, n * self.pitch) }
         });
-        let mut weight = weight;
         let (pitch_g, pitch_n) = (scratch_pitch(c_out), scratch_pitch(n));
         let padded = n.next_multiple_of(16);
         with_scratch(CHUNK * (pitch_g + pitch_n) + 2 * padded, |scratch| {
@@ -306,7 +301,8 @@ impl Pass<'_> {
                 };
                 if let Some(weight) = &mut weight {
                     let factors = [(&*normal, pitch_n), (&*grad, pitch_g)];
-                    self.weight(factors, (count, n), weight, ahead);
+                    let add = self.add || chunk > chunks.start;
+                    self.weight(factors, (count, n), (weight, add), ahead);
                 }
                 sums.fill(0.0);
                 let chunk = Chunk {
@@ -350,12 +346,12 @@ impl Pass<'_> {
         }
     }
 
-    /// `weight += normalᵀ · grad` over a chunk of `count` pixels; fetches the next one's in passing.
+    /// `weight (+)= normalᵀ · grad` over a chunk of `count` pixels, `+` if asked for; fetches the next one's in passing.
     fn weight(
         &self,
         [(normal, pitch_n), (grad, pitch_g)]: [(&[f32], usize); 2],
         (count, n): (usize, usize),
-        weight: &mut [f32],
+        (weight, add): (&mut [f32], bool),
         ahead: impl Fn(Range<usize>, usize),
     ) {
         let b = self.backward;
@@ -382,7 +378,7 @@ impl Pass<'_> {
                 let product = Product {
                     start: weight[rows.start * self.pitch + column..].as_mut_ptr(),
                     row: self.pitch,
-                    accumulate: true,
+                    accumulate: add,
                 };
                 // SAFETY: both factors hold `count` rows of their pitch, and their columns fit it (asserted); the tile's
                 // rows and whole registers lie in `weight`, which is borrowed mutably.

@@ -50,7 +50,12 @@ macro_rules! bodies {
         $(#[inline(always)]
         fn $name<S: Simd>(tile: &Output<'_>) {
             // SAFETY: the caller of `output` guarantees the operands; the shell around us has the instruction set.
-            unsafe { body::<S, $($size),*>(tile) }
+            unsafe {
+                match tile.affine.is_some() || tile.relu {
+                    true => body::<S, $($size),*, true>(tile),
+                    false => body::<S, $($size),*, false>(tile),
+                }
+            }
         })*
     };
 }
@@ -66,7 +71,14 @@ bodies! {
 /// # Safety
 /// As [`output`].
 #[inline(always)]
-unsafe fn body<S: Simd, const PY: usize, const PX: usize, const MY: usize, const MX: usize>(
+unsafe fn body<
+    S: Simd,
+    const PY: usize,
+    const PX: usize,
+    const MY: usize,
+    const MX: usize,
+    const FINISH: bool,
+>(
     tile: &Output<'_>,
 ) {
     // SAFETY: the caller guarantees whole registers behind every pixel of the product and room behind every output.
@@ -118,7 +130,10 @@ unsafe fn body<S: Simd, const PY: usize, const PX: usize, const MY: usize, const
                         if pixel.is_null() {
                             continue;
                         }
-                        let v = finish::<S>(tile, *v, c, many);
+                        let v = match FINISH {
+                            true => finish::<S>(tile, *v, c, many),
+                            false => *v,
+                        };
                         if many == S::LANES {
                             S::store(pixel.add(c), v);
                         } else {
