@@ -53,7 +53,7 @@ pub enum Dtype {
     /// Everything in f32.
     #[default]
     F32,
-    /// 1×1 convolutions, 3×3 ones on small maps and the 2-D stem multiply in bf16 and sum in f32; the rest stays f32. Faster where
+    /// 1×1 convolutions, most 3×3 and 3×3×3 ones and the 2-D stem multiply in bf16 and sum in f32; the rest stays f32. Faster where
     /// [`Isa::has_bf16`].
     Bf16,
 }
