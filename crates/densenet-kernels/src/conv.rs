@@ -211,12 +211,12 @@ impl Conv<'_> {
                 exactly(OP, "weight in bf16", 1, usize::from(bf16))?;
                 data
             }
-            Source::NormRelu(data, ..) | Source::Centred(data, ..) => {
+            Source::NormRelu(data, _, affine)
+            | Source::Centred(data, _, Centred { affine, .. }) => {
                 exactly(OP, "kernel of a normalised source", 1, self.window.taps())?;
-                match self.source {
-                    Source::Centred(_, _, centred) => centred.check(OP, self.c_in)?,
-                    Source::NormRelu(_, _, affine) => affine.check(OP, self.c_in)?,
-                    _ => (),
+                affine.check(OP, self.c_in)?;
+                if let Source::Centred(_, _, Centred { floor, .. }) = self.source {
+                    exactly(OP, "floor", self.c_in, floor.len())?;
                 }
                 if bf16 {
                     rows = rows.div_ceil(2);

@@ -62,17 +62,6 @@ pub struct Centred<'a> {
     pub floor: &'a [f32],
 }
 
-impl Centred<'_> {
-    pub(crate) fn check(
-        &self,
-        operation: &'static str,
-        channels: usize,
-    ) -> Result<(), KernelError> {
-        self.affine.check(operation, channels)?;
-        exactly(operation, "floor", channels, self.floor.len())
-    }
-}
-
 /// A channel's batch statistics as the passes use them.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics<'a> {

@@ -135,7 +135,7 @@ impl Tapered {
         }
     }
 
-    /// Number of parts, some of which may be empty.
+    /// Number of parts. None is empty where there is anything and a quarter of `most` is longer than a `unit`.
     pub(crate) fn parts(&self) -> usize {
         self.threads * self.parts_of_a_thread()
     }
@@ -192,12 +192,16 @@ mod tests {
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             pool.build().unwrap().install(|| {
-                for (most, unit) in [(84, 6), (81, 9), (14, 1), (1, 1)] {
-                    for total in (0..40).chain([167, 168, 169, 784, 3136, 99_999]) {
+                // What convolutions and tiles ask for on every instruction set, and the least there is.
+                let chunks = [(84, 14), (84, 12), (81, 9), (80, 8), (84, 6), (84, 4)];
+                let groups = [(18, 1), (16, 1), (14, 1), (12, 1), (1, 1)];
+                for (most, unit) in chunks.into_iter().chain(groups) {
+                    for total in (0..2000).chain([3136, 99_999]) {
                         let cut = Tapered::new(total, (most, unit));
                         let mut end = 0;
                         for part in (0..cut.parts()).map(|part| cut.part(part)) {
                             assert!(part.start == end && part.len() <= most);
+                            assert!(!part.is_empty() || total == 0 || most == 1);
                             end = part.end;
                         }
                         assert_eq!(end, total);

@@ -66,19 +66,25 @@ fn centre([gamma, beta, mean, var]: &[Vec<f32>; 4], centre: &mut [f32]) {
     }
 }
 
-/// How a 1×1 convolution takes its input, less a centre, and what that costs its sums.
+/// How a 1×1 convolution takes its input, less a centre, and makes up for it.
 pub(super) struct Centring {
     /// The norm's shift less the centre.
     shift: Vec<f32>,
     floor: Vec<f32>,
-    /// `Σ_c centre[c] · weight[c, o]`
-    pub lost: Vec<f64>,
+    /// The shift of the affine map behind the convolution.
+    pub after: Vec<f32>,
 }
 
 impl Centring {
     /// Of a convolution behind this norm and its ReLU, whose weight is `[c_in][c_out]`; `rectified` if something else has
-    /// applied them. `None` in f32.
-    pub(super) fn new(norms: &Norms, norm: &Norm, weight: &[f32], rectified: bool) -> Option<Self> {
+    /// applied them. `after` makes an output channel's shift of what its sums lost, `Σ_c centre[c] · weight[c, o]`. `None` in
+    /// f32.
+    pub(super) fn new(
+        norms: &Norms,
+        (norm, rectified): (&Norm, bool),
+        weight: &[f32],
+        after: impl Fn(usize, f64) -> f32,
+    ) -> Option<Self> {
         let centre = norms.centre(norm)?;
         let mut lost = vec![0.0; weight.len() / centre.len().max(1)];
         for (c, row) in centre.iter().zip(weight.chunks_exact(lost.len().max(1))) {
@@ -92,7 +98,7 @@ impl Centring {
                 .map(|(shift, c)| if rectified { -c } else { shift - c })
                 .collect(),
             floor: centre.iter().map(|c| -c).collect(),
-            lost,
+            after: (0..lost.len()).map(|o| after(o, lost[o])).collect(),
         })
     }
 

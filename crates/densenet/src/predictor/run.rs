@@ -336,10 +336,10 @@ impl<'a> Run<'a> {
                 let dense = Raster::dense(self.batch, raster.spatial, last.c_in);
                 self.taps
                     .conv(&convolution, &dense, layer.index + 2, Some(affine))?;
-                if let Some((centring, shift)) = &conv1.centring {
+                if let Some(centring) = &conv1.centring {
                     let centred = centring.centred(scale);
                     convolution.source = Source::Centred(&work.block, *raster, centred);
-                    affine.shift = shift;
+                    affine.shift = &centring.after;
                 }
                 let store = match pairs {
                     true => Store::AffineBf16(affine),
@@ -427,9 +427,10 @@ impl<'a> Run<'a> {
         let ones = &self.predictor.ones;
         let (source, store) = match &weights.centring {
             None => (Source::Map(&work.pooled, pooled), Store::Overwrite),
-            Some((centring, shift)) => {
+            Some(centring) => {
                 let centred = centring.centred(&ones[..conv.c_in]);
                 let scale = &ones[..conv.c_out];
+                let shift = &centring.after;
                 let affine = Affine { scale, shift };
                 let relu = false;
                 (

@@ -34,9 +34,8 @@ pub(super) struct Packed {
 /// A 1×1 convolution behind a norm and ReLU.
 pub(super) struct Pointwise {
     pub panels: Panels,
-    /// Where it is computed in bf16: how it takes its input, and the shift of the affine map behind it, which makes up for
-    /// that.
-    pub centring: Option<(Centring, Vec<f32>)>,
+    /// Where it is computed in bf16.
+    pub centring: Option<Centring>,
 }
 
 /// A dense layer's convolutions.
@@ -149,27 +148,21 @@ impl Packer<'_> {
         StemPanels::new((isa, dtype), conv, &read(conv.parameter)?)
     }
 
-    /// A 1×1 convolution's weight behind a norm and ReLU, which something else may have applied (`rectified`). `shift` makes
-    /// the shift of an output channel's affine map out of what its sums lost.
+    /// A 1×1 convolution's weight behind a norm and ReLU: see [`Centring::new`].
     fn pointwise(
         &self,
         conv: &Conv,
-        (norm, rectified): (&Norm, bool),
+        norm: (&Norm, bool),
         read: impl Fn(usize) -> Result<Vec<f32>, NetworkError>,
-        shift: impl Fn(usize, f64) -> f32,
+        after: impl Fn(usize, f64) -> f32,
     ) -> Result<Pointwise, NetworkError> {
         let (isa, weight) = (self.options.isa, read(conv.parameter)?);
-        let centring = Centring::new(self.norms, norm, &weight, rectified);
         Ok(Pointwise {
             panels: match self.options.dtype {
                 Dtype::F32 => Panels::packed(isa, &weight, conv.sizes(), Operand::Forward)?,
                 Dtype::Bf16 => Panels::packed_bf16(isa, &weight, conv.sizes())?,
             },
-            centring: centring.map(|centring| {
-                let lost = centring.lost.iter().enumerate();
-                let shift = lost.map(|(o, lost)| shift(o, *lost)).collect();
-                (centring, shift)
-            }),
+            centring: Centring::new(self.norms, norm, &weight, after),
         })
     }
 
